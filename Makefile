@@ -1,0 +1,56 @@
+# Needs Python 3.11 or newer and make, nothing else: everything is installed into .venv.
+# Another Python: `make PYTHON=python3.13 demo`. More for pytest: `make test PYTEST_ARGS='-k registry -x'`.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help:
+	@echo 'make demo    train on the digits, the spiral and the sine with every backend; draws nnfast-demo.png'
+	@echo 'make test    everything the project checks: ruff, mypy, pytest'
+	@echo 'make lint    ruff and mypy only'
+	@echo 'make format  let ruff format and mend what it can'
+	@echo 'make bench   time a training step'
+	@echo 'make clean   remove .venv and everything else that was built'
+
+demo: .venv/.installed-demo
+	@$(BIN)/python -m nnfast demo
+
+test: lint
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/.installed-test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.installed-test
+	$(BIN)/python bench/bench_step.py $(BENCH_ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info nnfast-demo.png .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	find bench kernels nnfast tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make a second call quick; a change of pyproject.toml installs again.
+.venv/.installed-%: .venv/.created pyproject.toml
+	@echo 'Installing nnfast[$*] into .venv; the first time takes a minute or two ...'
+	@$(PIP) install --editable '.[$*]'
+	@touch $@
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("nnfast needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.13")'
+	@$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+# make deletes intermediate files; the stamps must stay.
+.PRECIOUS: .venv/.installed-%

@@ -1,0 +1,136 @@
+"""The reference runner: a step is a walk over the Program's list, one kernel after the other.
+
+This is what every other runner is measured against: same kernels as calling a layer by hand, in the order that the
+Program gives. It resolves each buffer to an array once per batch size and then only swaps the rows of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnfast.protocol import Buffer, Job, Kernel, Op, OpReport, Result
+
+if TYPE_CHECKING:
+    from nnfast.program import Program
+
+    from . import ReferenceBackend
+
+_PER_STEP = ("x", "y", "weight", "output", "sums")
+
+
+class ReferenceRunner:
+    """Runs a Program op by op with the kernels of one backend."""
+
+    def __init__(self, program: Program, backend: ReferenceBackend) -> None:
+        self.program = program
+        self._backend = backend
+        # Arrays are held in a list and named by position in it: position 0 is None, the absent array.
+        self._buffers: list[Buffer | None] = [None]
+        index: dict[Buffer | None, int] = {None: 0}
+        self._plan = []
+        for op in program.ops:
+            for b in op.args:
+                if b not in index:
+                    index[b] = len(self._buffers)
+                    self._buffers.append(b)
+            attributes = dict(op.attributes)
+            kernel = attributes.pop("call") if op.name == "python" else self._kernel(op)
+            self._plan.append((kernel, [index[b] for b in op.args], op.scalars, attributes))
+        self._per_step = [(i, b) for i, b in enumerate(self._buffers) if b is not None and b.space in _PER_STEP]
+        stages = [op.stage for op in program.ops]
+        self._update_at = stages.index("update") if "update" in stages else len(stages)
+        self._has_gradients = any(b is not None and b.space == "gradients" for b in self._buffers)
+        self._arena = backend.empty(0, program.dtype)
+        self._bound: dict[int, list[Any]] = {}  # rows -> arrays, for the buffers of the last job
+        self._bound_to: Any = None
+
+    def _kernel(self, op: Op) -> Kernel:
+        kernel = self._backend.kernel(op.name)
+        if kernel is None:
+            raise LookupError(f"backend {self._backend.name!r} has no kernel for the op {op.name!r}")
+        return kernel
+
+    def report(self) -> list[OpReport]:
+        return [_report(op, kernel) for op, (kernel, *_) in zip(self.program.ops, self._plan, strict=True)]
+
+    def run(self, job: Job) -> Result:
+        rows = job.x.shape[0] if job.x is not None else 0
+        size = min(job.batch_size or rows, rows)
+        n_batches = -(-rows // size) if rows else 1
+        result = Result(np.zeros((job.steps, len(self.program.sums))))
+        scalars: dict[str | int, Any] = dict(zip(self.program.scalars, map(float, job.scalars), strict=True))
+        scalars["key"] = job.key
+        for s in range(job.steps):
+            epoch, batch = divmod(job.first_batch + s, n_batches)
+            lo, hi = batch * size, min(batch * size + size, rows)
+            scalars["step"] = job.first_step + s
+            scalars["first_row"] = job.first_row
+            scalars["learning_rate"] = 0.0 if job.learning_rates is None else float(job.learning_rates[s])
+            scalars["normaliser"] = float(hi - lo if job.normalisers is None else job.normalisers[s])
+            arrays = self._arrays(job, hi - lo)
+            rows_now = slice(lo, hi) if job.order is None else job.order[epoch, lo:hi]
+            self._take(job, arrays, rows_now, slice(lo, hi), result.sums[s])
+            if not self._step(job, arrays, scalars, result.sums[s]) and result.nonfinite < 0:
+                result.nonfinite = s
+        return result
+
+    def _step(self, job: Job, arrays: list[Any], scalars: dict[str | int, Any], sums: Any) -> bool:
+        """One step; returns whether its loss and gradient were finite."""
+        for kernel, places, pairs, attributes in self._plan[: self._update_at]:
+            kernel(*[arrays[i] for i in places], **{k: scalars.get(n, n) for k, n in pairs}, **attributes)
+        finite = bool(np.isfinite(sums[:2]).all())
+        if self._has_gradients:
+            if job.on_gradients is not None:
+                job.on_gradients(job.buffers.gradients)
+            finite = finite and bool(np.isfinite(job.buffers.gradients).all())
+        for kernel, places, pairs, attributes in self._plan[self._update_at :]:
+            kernel(*[arrays[i] for i in places], **{k: scalars.get(n, n) for k, n in pairs}, **attributes)
+        return finite
+
+    def _take(self, job: Job, arrays: list[Any], rows: Any, out: slice, sums: Any) -> None:
+        """Put the batch's rows in place: views for the natural order, copies for any other."""
+        batch = {
+            "x": job.x[rows] if job.x is not None else None,
+            "y": job.y[rows] if job.y is not None else None,
+            "weight": job.sample_weight[rows] if job.sample_weight is not None else None,
+            "output": job.output[out] if job.output is not None else None,
+        }
+        for i, b in self._per_step:
+            arrays[i] = _in_sums(sums, b) if b.space == "sums" else batch[b.space]
+
+    def _arrays(self, job: Job, rows: int) -> list[Any]:
+        """The arrays of all buffers for a batch of `rows` rows; those of the batch itself are filled in by `_take`."""
+        needed = self.program.arena_size(rows)
+        if needed > self._arena.size:
+            self._arena = self._backend.empty(needed, self.program.dtype)
+            self._bound.clear()
+        if self._bound_to is not job.buffers:
+            self._bound.clear()
+            self._bound_to = job.buffers
+        if rows not in self._bound:
+            self._bound[rows] = [None if b is None else self._view(job, b, rows) for b in self._buffers]
+        return self._bound[rows]
+
+    def _view(self, job: Job, b: Buffer, rows: int) -> Any:
+        shape = tuple(rows if isinstance(n, str) else n for n in b.shape)
+        if b.space in _PER_STEP:
+            return None
+        if b.space == "arena":
+            start = b.offset * self.program.arena_rows(rows)
+            return self._arena[start : start + rows * b.width].reshape(shape)
+        flat = {"parameters": job.buffers.parameters, "gradients": job.buffers.gradients, "state": job.buffers.state}
+        array = flat[b.space] if b.space in flat else job.buffers.slots[b.space]
+        return array[b.offset : b.offset + b.width].reshape(shape)
+
+
+def _report(op: Op, kernel: Any) -> OpReport:
+    if op.name == "python":
+        owner = type(getattr(kernel, "__self__", kernel))
+        return OpReport(op.name, f"{owner.__module__}.{owner.__qualname__}", "plain Python: cuts the program")
+    return OpReport(op.name, f"{kernel.__module__}.{kernel.__qualname__}")
+
+
+def _in_sums(sums: Any, b: Buffer) -> Any:
+    return sums[b.offset, ...] if not b.shape else sums[b.offset : b.offset + b.width].reshape(b.shape)

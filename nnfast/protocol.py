@@ -1,0 +1,182 @@
+"""The contract between nnfast and its backends: every op with its shapes, and what a backend is.
+
+This is the only module that `kernels/` imports from nnfast, and it loads nothing but NumPy.
+What it fixes:
+
+- `OPS`, one `OpSpec` per op (the table is in `nnfast/ops.py`). A kernel is a function called with the op's arrays by
+  position, in the order of its signature, then its scalars and attributes by keyword; it returns None.
+- `Buffer` and `Op`, the rows of a `Program`; `Job` and `Result`, what goes into a run and what comes out;
+  `Backend` and `Runner`, who computes.
+
+Signatures are written `x[N,I] w[I,O] b[O] -> y[N,O]`. A name before the arrow is read, a name after it is filled
+completely, whatever it held. Marks: `!` read and updated in place; `?` may be None; `:f8` always float64;
+`:label` class indices (N,) int64, or rows of the op's shape. All else has the working dtype, float32 or float64.
+Dimensions: N rows, I inputs, O outputs, P parameters, S sums. Arrays are C-contiguous, native, aligned; inputs may be
+read-only. Kernels do not validate: `nnfast.functional` and `nnfast.Model` do, once, before any kernel runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from nnfast.ops import CUSTOM, OPS, Arg, OpSpec
+
+if TYPE_CHECKING:
+    from nnfast.program import Program
+
+__all__ = [
+    "API_VERSION",
+    "CUSTOM",
+    "OPS",
+    "RUN_SCALARS",
+    "Arg",
+    "Backend",
+    "Buffer",
+    "Buffers",
+    "Job",
+    "Kernel",
+    "Op",
+    "OpReport",
+    "OpSpec",
+    "Result",
+    "Runner",
+]
+
+API_VERSION = 1
+
+Kernel = Callable[..., None]
+Array = Any  # what the backend computes on: numpy.ndarray, or a device array
+
+# Scalars that the runner knows itself; every other scalar of an op is a named entry of `Program.scalars`.
+RUN_SCALARS = ("learning_rate", "normaliser", "step", "key", "first_row")
+
+
+class Buffer(NamedTuple):
+    """An array that ops name: a view into one of the flat spaces.
+
+    Spaces: "parameters", "gradients", a slot of the optimizer ("m", "v", …), all 1-D with `offset` in elements;
+    "arena", where `offset` counts columns of (capacity,) elements and the shape is ("N", width); "state" and "sums"
+    (float64); and the rows of the running batch, "x", "y", "weight", "output".
+    """
+
+    name: str
+    space: str
+    offset: int
+    shape: tuple[int | str, ...]
+
+    @property
+    def width(self) -> int:
+        """Elements per row for a buffer with rows, else elements in all."""
+        return int(np.prod([n for n in self.shape if not isinstance(n, str)], dtype=np.int64))
+
+
+class Op(NamedTuple):
+    """One row of a Program: which op, on which buffers (in the order of its signature), with which scalars.
+
+    `scalars` pairs the kernel's keyword with a name of `Program.scalars` or of `RUN_SCALARS`, or with a number that
+    is part of the structure. The op named "python" calls its attribute `call` with the buffers, outside any kernel.
+    """
+
+    name: str
+    args: tuple[Buffer | None, ...]
+    scalars: tuple[tuple[str, str | int], ...] = ()
+    attributes: tuple[tuple[str, Any], ...] = ()
+    stage: str = "forward"
+
+
+@dataclass(slots=True)
+class Buffers:
+    """A model's flat arrays: parameters, gradients, one per optimizer slot, and a few float64 numbers of state."""
+
+    parameters: Array
+    gradients: Array
+    slots: dict[str, Array]
+    state: Array
+
+
+@dataclass(slots=True)
+class Job:
+    """Everything that a run needs beside the Program; all of it may change from run to run without recompiling.
+
+    The job makes `steps` steps. Step s takes batch `(first_batch + s) mod B` of B = ceil(rows/batch_size); the last
+    batch of an epoch may be short. `order[e]` is the row order of the e-th epoch that the job touches.
+    """
+
+    buffers: Buffers
+    x: Array
+    y: Array | None = None
+    sample_weight: Array | None = None
+    order: Array | None = None  # (epochs, rows) int64, or None for the natural order
+    output: Array | None = None  # (rows, outputs): where a prediction goes
+    batch_size: int = 0  # 0: all rows
+    steps: int = 1
+    first_batch: int = 0
+    learning_rates: Any = None  # (steps,) float64
+    normalisers: Any = None  # (steps,) float64: what the batch's sums are divided by
+    first_step: int = 1  # the number of the first step, counted from 1 over the model's life
+    key: int = 0  # 64-bit seed of dropout and of random search
+    first_row: int = 0  # the first row's number in the global batch, for dropout
+    scalars: Any = ()  # one float64 per name in Program.scalars
+    on_gradients: Callable[[Array], None] | None = None  # called with the flat gradient, before clipping
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run gives back: per step, one row of sums (columns as in `Program.sums`), not yet normalised.
+
+    `nonfinite` is the index of the first step whose loss or gradient was not finite, or −1.
+    """
+
+    sums: Any  # (steps, columns) float64
+    nonfinite: int = -1
+
+
+class OpReport(NamedTuple):
+    """Who runs one op: a row of `Model.backend_report()`."""
+
+    op: str
+    implementation: str
+    reason: str = ""
+
+
+class Runner(Protocol):
+    """A compiled Program: owns the arena, and no state that outlives a run."""
+
+    program: Program
+
+    def run(self, job: Job) -> Result: ...
+
+    def report(self) -> list[OpReport]: ...
+
+
+class Backend(Protocol):
+    """Who computes. A class with these members is a backend; `nnfast.testing` holds the tests that it must pass."""
+
+    name: str
+    device: str  # "cpu", or the kind of device whose arrays it takes
+    api_version: int
+
+    def unavailable(self) -> str | None:
+        """None, or why this backend cannot work here and what would mend it. Must not raise."""
+
+    def kernel(self, op: str) -> Kernel | None:
+        """The kernel of an op on this backend's arrays, or None where it has none."""
+
+    def asarray(self, a: Any, dtype: Any = None) -> Array:
+        """A C-contiguous array of this backend; no copy where `a` is one already."""
+
+    def to_numpy(self, a: Array) -> np.ndarray[Any, Any]: ...
+
+    def empty(self, shape: Any, dtype: Any) -> Array:
+        """Uninitialised, aligned to 256 bytes."""
+
+    def zeros(self, shape: Any, dtype: Any) -> Array: ...
+
+    def synchronize(self) -> None:
+        """Return when all work given to the device is done."""
+
+    def compile(self, program: Program) -> Runner: ...

@@ -1,0 +1,254 @@
+"""Every op of every backend keeps the contract of `nnfast.protocol`; the case table says with which arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnfast import testing
+from nnfast.protocol import CUSTOM, OPS
+from nnfast.registry import get_backend
+from nnfast.testing import CASES, DTYPES, Call, assert_parity
+from nnfast.testing.case import SHAPES
+
+each_op = pytest.mark.parametrize("op", CASES)
+REFERENCE = get_backend("numpy")
+
+
+def test_every_op_has_a_case() -> None:
+    assert set(CASES) == set(OPS) - set(CUSTOM)
+
+
+def test_the_cases_cover_empty_single_odd_and_wide() -> None:
+    for letters, shapes in SHAPES.items():
+        rows = [dims[letters.index(letters[0])] for dims in shapes]
+        assert 1 in rows
+        assert any(n % 2 and n > 1 for n in rows)
+        assert max(max(dims) for dims in shapes) > 1000 or letters == "NIO"
+        assert 0 in rows or letters == "PS"
+
+
+@each_op
+def test_signature(backend: Any, op: str) -> None:
+    testing.check_signature(backend.kernel(op), CASES[op])
+
+
+@each_op
+def test_results_lie_within_the_limits(backend: Any, op: str, dtype: Any) -> None:
+    for call in calls(op, dtype):
+        testing.check_parity(backend, REFERENCE, CASES[op], call)
+
+
+@each_op
+def test_outputs_are_filled_completely(backend: Any, op: str, dtype: Any) -> None:
+    for call in calls(op, dtype):
+        testing.check_fills_outputs(backend, call)
+
+
+@each_op
+def test_nothing_outside_is_written(backend: Any, op: str, dtype: Any) -> None:
+    for call in calls(op, dtype):
+        testing.check_guards(backend, call)
+
+
+@each_op
+def test_inputs_are_kept_and_may_be_read_only(backend: Any, op: str, dtype: Any) -> None:
+    for call in calls(op, dtype):
+        testing.check_inputs_kept(backend, call)
+
+
+@pytest.mark.parametrize("op", [op for op, spec in OPS.items() if any(arg.optional for arg in spec.args)])
+def test_optional_arrays_change_nothing_else(backend: Any, op: str, dtype: Any) -> None:
+    for call in calls(op, dtype):
+        testing.check_optional(backend, CASES[op], call)
+        testing.check_weight(backend, call)
+
+
+@each_op
+@pytest.mark.parametrize("hostile", [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e4, 1e-40])
+def test_hostile_values_come_out_as_in_float64(backend: Any, op: str, hostile: float) -> None:
+    """One value of each input in turn; no warning, and NaN and infinities where the judge has them."""
+    case = CASES[op]
+    shape = {"N": 5, "I": 4, "O": 3, "P": 9, "S": 3}
+    for keywords in case.keywords:
+        for form in case.forms:
+            call = case.make(case.rng(hostile), np.float32, shape, keywords, form)
+            for arg, array in call.args("in", "inout"):
+                if array.dtype.kind != "f" or arg.name in ("cache", "weight") or (op, arg.name) in POSITIVE:
+                    continue
+                planted = call.copy()
+                planted.arrays[arg.name].flat[-1] = hostile
+                check_places(backend, planted)
+
+
+# Roots are taken of these, so a negative value has no business there.
+POSITIVE = {("adam_step", "v")}
+
+
+def check_places(backend: Any, call: Call) -> None:
+    got, want = testing.run(backend, call), testing.run(REFERENCE, call.astype(np.float64))
+    for name in want:
+        # 1e4 and −1e4 overflow eˣ in both dtypes; squares and powers of 1e4 overflow in neither.
+        assert_parity(np.isnan(got[name]), np.isnan(want[name]), name=f"{call}: NaN in {name}")
+        assert_parity(np.isposinf(got[name]), np.isposinf(want[name]), name=f"{call}: inf in {name}")
+        assert_parity(np.isneginf(got[name]), np.isneginf(want[name]), name=f"{call}: −inf in {name}")
+
+
+IN_PLACE = [op for op in OPS if op.startswith(("relu", "leaky", "elu", "softplus", "sigmoid", "tanh", "gelu", "silu"))]
+
+
+@pytest.mark.parametrize("op", [op for op in IN_PLACE if "cross_entropy" not in op])
+def test_elementwise_ops_work_in_place(backend: Any, op: str, dtype: Any) -> None:
+    source, target = ("dy", "dx") if op.endswith("_backward") else ("x", "y")
+    for call in calls(op, dtype):
+        apart = testing.run(backend, call)[target]
+        call.arrays[target] = call.arrays[source]
+        call(backend.kernel(op))
+        assert_parity(call.arrays[target], apart)
+
+
+def test_dense_backward_may_overwrite_dy(backend: Any, dtype: Any) -> None:
+    for call in calls("dense_backward", dtype):
+        apart = testing.run(backend, call)
+        call.arrays["dz"] = call.arrays["dy"]
+        call(backend.kernel("dense_backward"))
+        for name, want in apart.items():
+            assert_parity(call.arrays[name], want)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(
+    op=st.sampled_from(sorted(CASES)),
+    dtype=st.sampled_from(DTYPES),
+    rows=st.integers(0, 20),
+    sizes=st.tuples(*[st.integers(1, 20)] * 2),
+    data=st.data(),
+)
+def test_any_shape(op: str, dtype: str, rows: int, sizes: tuple[int, int], data: st.DataObject) -> None:
+    case = CASES[op]
+    dims = {"N": rows, "I": sizes[0], "O": sizes[1], "P": sizes[0] * rows, "S": sizes[1] + 1}
+    keywords, form = data.draw(st.sampled_from(list(case.keywords))), data.draw(st.sampled_from(list(case.forms)))
+    call = case.make(case.rng(rows, *sizes), dtype, dims, keywords, form)
+    testing.check_parity(REFERENCE, REFERENCE, case, call)
+    testing.check_fills_outputs(REFERENCE, call)
+    testing.check_guards(REFERENCE, call)
+    testing.check_optional(REFERENCE, case, call)
+
+
+# The kit itself: each check must catch the kernel that breaks its rule.
+
+
+class Broken:
+    """The reference with one kernel replaced."""
+
+    def __init__(self, op: str, kernel: Callable[..., None]) -> None:
+        self.op, self.broken = op, kernel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(REFERENCE, name)
+
+    def kernel(self, op: str) -> Any:
+        return self.broken if op == self.op else REFERENCE.kernel(op)
+
+
+def leaves_the_last(x: Any, y: Any) -> None:
+    y.flat[:-1] = np.maximum(x, 0).flat[:-1]
+
+
+def writes_one_more(x: Any, y: Any) -> None:
+    y[...] = np.maximum(x, 0)
+    np.lib.stride_tricks.as_strided(y, (y.size + 1,), (y.itemsize,))[-1] = 0
+
+
+def changes_its_input(x: Any, y: Any) -> None:
+    y[...] = np.maximum(x, 0)
+    x.flags.writeable = True
+    x[...] = y
+
+
+def is_slightly_off(x: Any, y: Any) -> None:
+    y[...] = np.maximum(x, 0) * (1 + 1e-6)
+
+
+def loses_nan(x: Any, y: Any) -> None:
+    y[...] = np.where(x > 0, x, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("kernel", "check"),
+    [
+        (leaves_the_last, testing.check_fills_outputs),
+        (writes_one_more, testing.check_guards),
+        (changes_its_input, testing.check_inputs_kept),
+        (is_slightly_off, lambda b, call: testing.check_parity(b, REFERENCE, CASES["relu"], call)),
+    ],
+)
+def test_a_check_catches_its_kernel(kernel: Any, check: Any, dtype: str) -> None:
+    call = CASES["relu"].make(CASES["relu"].rng(), dtype, {"N": 5, "I": 3})
+    check(REFERENCE, call)
+    with pytest.raises(AssertionError):
+        check(Broken("relu", kernel), call)
+    with pytest.raises(AssertionError):
+        testing.check_case(Broken("relu", kernel), REFERENCE, CASES["relu"], dtype)
+
+
+def test_places_catch_a_lost_nan() -> None:
+    call = CASES["relu"].make(CASES["relu"].rng(), np.float32, {"N": 5, "I": 3})
+    call.arrays["x"][2, 1] = np.nan
+    check_places(REFERENCE, call)
+    with pytest.raises(AssertionError, match="NaN"):
+        check_places(Broken("relu", loses_nan), call)
+
+
+def test_optional_and_weight_checks_catch_a_dependence() -> None:
+    def weighs_twice(z: Any, y: Any, weight: Any, total: Any, dz: Any, losses: Any, **k: Any) -> None:
+        REFERENCE.kernel("huber")(z, y, None if weight is None else 2 * weight, total, dz, losses, **k)
+
+    def needs_losses(z: Any, y: Any, weight: Any, total: Any, dz: Any, losses: Any, **k: Any) -> None:
+        REFERENCE.kernel("huber")(z, y, weight, total, dz, losses, **k)
+        if losses is None:
+            total += 1
+
+    call = CASES["huber"].make(CASES["huber"].rng(), np.float32, {"N": 5, "O": 3})
+    with pytest.raises(AssertionError, match="without weights"):
+        testing.check_weight(Broken("huber", weighs_twice), call)
+    with pytest.raises(AssertionError, match="without"):
+        testing.check_optional(Broken("huber", needs_losses), CASES["huber"], call)
+
+
+def test_signature_check_catches_a_renamed_array() -> None:
+    with pytest.raises(AssertionError, match="takes the arrays"):
+        testing.check_signature(lambda a, y: None, CASES["relu"])
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "limit", "message"),
+    [
+        (np.zeros(2, np.float32), np.zeros(2), 0, "dtype float32, expected float64"),
+        (np.zeros(2), np.zeros((2, 1)), 0, r"shape \(2,\), expected \(2, 1\)"),
+        (np.array([1.0, np.nan]), np.ones(2), 9, "NaN at 1 other places"),
+        (np.array([1.0, 2.0]), np.array([1.0, np.nan]), 9, "NaN at 1 other places"),
+        (np.array([np.inf]), np.array([-np.inf]), 9, "inf at 1 other places"),
+        (np.array([1.0, 1.1]), np.ones(2), 0.05, r"result\[1\]"),
+        (np.array([1.0, 1.0]), np.ones(2), np.nan, "2 of 2 elements"),
+    ],
+)
+def test_parity_catches(got: Any, want: Any, limit: float, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        assert_parity(got, want, limit=limit)
+
+
+def test_parity_accepts_equal_infinities_and_values_in_the_limit() -> None:
+    want = np.array([np.inf, -np.inf, np.nan, 1.0])
+    assert_parity(want, want)
+    assert_parity(np.array([np.inf, -np.inf, np.nan, 1.001]), want, limit=0.01)
+
+
+def calls(op: str, dtype: Any) -> Any:
+    return CASES[op].calls(CASES[op].rng(str(dtype)), dtype)

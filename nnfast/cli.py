@@ -1,0 +1,161 @@
+"""The command line: `nnfast COMMAND …`. Each command reads its own arguments and loads what it needs, when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nnfast.errors import NnfastError, UnknownNameError
+
+__all__ = ["main"]
+
+# The distributions that matter to nnfast, needed or optional. CuPy has one per CUDA version.
+PACKAGES = ("numba", "scipy", "threadpoolctl", "rich", "matplotlib", "scikit-learn")
+CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code: 0 all well, 1 it failed, 2 the call was wrong."""
+    import nnfast
+
+    parser = argparse.ArgumentParser(
+        prog="nnfast",
+        usage="nnfast [-h] [--version] COMMAND [...]",
+        description="Dense neural networks on interchangeable backends.",
+        epilog="commands:\n" + "\n".join(f"  {name:8} {text}" for name, (_, text) in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nnfast {nnfast.__version__}")
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of those below; COMMAND --help says more")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    if options.command not in COMMANDS:
+        print(f"nnfast: {UnknownNameError('command', options.command, COMMANDS)}", file=sys.stderr)
+        return 2
+    run, _ = COMMANDS[options.command]
+    try:
+        return run(options.arguments)
+    except NnfastError as error:
+        print(f"nnfast {options.command}: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        return 1
+
+
+def _demo(argv: list[str]) -> int:
+    from nnfast.examples.demo import main as demo
+
+    return demo(argv) or 0
+
+
+def _info(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="nnfast info", description="What nnfast finds on this machine.")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(argv)
+    facts = _facts()
+    if options.json:
+        import json
+
+        print(json.dumps(facts, indent=2))
+    else:
+        print(_table(facts))
+    return 0
+
+
+def _facts() -> dict[str, Any]:
+    import os
+    import platform
+
+    import numpy as np
+
+    import nnfast
+    from nnfast.registry import available_backends
+
+    return {
+        "nnfast": nnfast.__version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": _cpus(),
+        "blas": _blas(),
+        "NNFAST_BACKEND": os.environ.get("NNFAST_BACKEND"),
+        "backends": {name: str(found) for name, found in available_backends().items()},
+        "packages": _packages(),
+    }
+
+
+def _table(facts: dict[str, Any]) -> str:
+    lines: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines += [("", ""), (name, "")]
+            lines += [(f"  {key}", text or "not installed") for key, text in value.items()]
+        else:
+            lines.append((name, "not set" if value is None else str(value)))
+    width = max(len(name) for name, _ in lines) + 2
+    return "\n".join(f"{name:{width}}{text}".rstrip() for name, text in lines)
+
+
+def _processor() -> str:
+    """The CPU's name. `platform.processor()` says only "x86_64" on Linux, or nothing."""
+    import platform
+
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cpus() -> int:
+    """The CPUs that this process may use: a container or taskset may allow fewer than the machine has."""
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _blas() -> str:
+    """NumPy's BLAS and its threads; from threadpoolctl where it is installed, else as NumPy was built."""
+    import numpy as np
+
+    config: Any = np.show_config(mode="dicts")
+    built = config["Build Dependencies"]["blas"]
+    name = f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return name
+    running = [
+        f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads"
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
+    return "; ".join(running) or name
+
+
+def _packages() -> dict[str, str | None]:
+    """Versions from the metadata; nothing is imported."""
+    found = {name: _version(name) for name in PACKAGES}
+    return found | {"cupy": next(filter(None, map(_version, CUPY)), None)}
+
+
+def _version(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    "demo": (_demo, "train on every backend, compare them, draw a picture"),
+    "info": (_info, "versions, backends and the machine, for a bug report"),
+}

@@ -1,0 +1,100 @@
+"""What `import nnfast` loads, does and costs, each seen from a fresh process."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Loaded by a fresh `import nnfast` beyond what `import numpy` loads anyway.
+LOADED = """
+import json, sys
+import numpy
+before = set(sys.modules)
+import nnfast{extra}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+HEAVY = {
+    *("cupy", "jax", "llvmlite", "matplotlib", "numba", "pandas", "rich", "scipy", "sklearn", "torch", "threadpoolctl"),
+    *("argparse", "concurrent", "difflib", "email", "importlib.metadata", "json", "logging", "multiprocessing"),
+    *("subprocess", "tempfile", "zipfile", "numpy.random", "nnfast.cli", "nnfast.compat", "nnfast.examples"),
+    *("nnfast.kernels", "nnfast.testing", "kernels"),
+}
+
+COSTS = """
+import json, time
+start = time.perf_counter()
+import numpy
+middle = time.perf_counter()
+import nnfast
+print(json.dumps([middle - start, time.perf_counter() - middle]))
+"""
+
+EFFECTS = """
+import os, random, signal, sys, threading, warnings
+import numpy
+
+def state():
+    return (
+        threading.active_count(), dict(os.environ), list(sys.path), list(warnings.filters), numpy.geterr(),
+        numpy.get_printoptions(), random.getstate(), signal.getsignal(signal.SIGINT), sys.gettrace(), os.getcwd(),
+        str(numpy.random.get_state()), numpy.zeros, numpy.random.randn,
+    )
+
+before = state()
+import nnfast
+assert state() == before
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """Runs code in a new process whose bytecode is kept, as in an ordinary installation, but not in the tree."""
+    environ = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    return functools.partial(run, environ)
+
+
+def run(environ: dict[str, str], code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize("extra", ["", ", nnfast.registry, nnfast.initializers, nnfast.datasets"])
+def test_importing_loads_nothing_heavy(extra, python):
+    loaded = set(json.loads(python(LOADED.format(extra=extra))))
+    assert "nnfast" in loaded
+    assert {name for name in loaded if any(name == heavy or name.startswith(f"{heavy}.") for heavy in HEAVY)} == set()
+
+
+def test_importing_the_command_line_stays_light(python):
+    loaded = set(json.loads(python(LOADED.format(extra=".cli"))))
+    assert "nnfast.cli" in loaded
+    assert loaded.isdisjoint({"importlib.metadata", "json", "platform", "threadpoolctl", "nnfast.examples"})
+
+
+def test_importing_prints_nothing_and_changes_nothing(python):
+    assert python(EFFECTS) == ""
+
+
+def test_importing_costs_at_most_a_quarter_of_numpy(capsys, python):
+    """The goal is on the best of several runs, and there are more of them on a busy machine."""
+    python(COSTS)  # compiles
+    numpy, own = [], []
+    for _ in range(40):
+        first, second = json.loads(python(COSTS))
+        numpy.append(first)
+        own.append(second)
+        ratio = 1 + min(own) / min(numpy)
+        if len(own) >= 5 and ratio <= 1.25:
+            break
+    with capsys.disabled():
+        print(f"\n`import nnfast` takes {ratio:.3f} times as long as `import numpy` ({1e3 * min(numpy):.0f} ms)")
+    assert ratio <= 1.25

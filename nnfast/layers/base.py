@@ -1,0 +1,220 @@
+"""What every layer is: configuration, perhaps parameters, and a description of itself as ops (`lower`).
+
+A layer computes nothing itself. Inside a Model it becomes part of the Program; called by hand, `nnfast.eager` runs the
+same ops one at a time. To write one of your own, see `Layer` (ops) and `PythonLayer` (plain Python).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from nnfast.errors import OwnershipError, ShapeError, StateError
+from nnfast.program import Block, Layout
+from nnfast.protocol import Backend, Buffers
+from nnfast.random import as_rng, draw_key
+from nnfast.registry import get_backend
+from nnfast.validation import host_array, working_dtype
+
+if TYPE_CHECKING:
+    from nnfast.eager import Eager
+    from nnfast.lowering import Builder
+
+__all__ = ["Layer", "described"]
+
+
+class Layer:
+    """Base of all layers.
+
+    A layer of your own sets `scalars` (names of attributes that are numbers of the run: changing them recompiles
+    nothing), overrides `n_outputs_for` if its width changes, `parameter_shapes` and `initial_values` if it has
+    parameters, and describes itself in `lower(b)`: forward ops through `b.forward`, backward ops through `b.backward`,
+    with `b.x`, `b.output(width)`, `b.dy`, `b.dx`, `b.parameter(name)` and `b.gradient(name)` naming the arrays.
+
+    Parameters of every layer: `backend` (name or object; the default is chosen at first use), `dtype` ("float32" or
+    "float64") and `rng` (int, Generator or RandomState) matter to a layer used by hand; in a Model the model's count.
+    """
+
+    scalars: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *, backend: str | Backend | None = None, dtype: Any = "float32", rng: Any = None) -> None:
+        self._backend_choice = backend
+        self._dtype = working_dtype(dtype)
+        self._trainable = True
+        self._owner: object | None = None  # the Model, once there is one
+        self._buffers: Buffers | None = None
+        self._blocks: dict[str, Block] = {}
+        self._initial: dict[str, np.ndarray[Any, Any]] = {}
+        self._index = 0
+        self._key: int | None = None
+        self._eager: Eager | None = None
+        self._rng = None if rng is None else as_rng(rng)
+
+    # ---- what a subclass says of itself -----------------------------------------------------------------------------
+
+    @property
+    def n_inputs_wanted(self) -> int | None:
+        """The width of the input that the layer insists on, or None where any will do."""
+        return None
+
+    def n_outputs_for(self, n_inputs: int) -> int:
+        """Width of the output for this width of the input."""
+        return n_inputs
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameter arrays, in order."""
+        return {}
+
+    def initial_values(self, rng: Any) -> dict[str, np.ndarray[Any, Any]]:
+        """Freshly drawn values of all parameter arrays."""
+        return {name: np.zeros(shape) for name, shape in self.parameter_shapes().items()}
+
+    def lower(self, b: Builder) -> None:
+        """Emit the layer's ops; a layer that emits none passes its input on."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define lower(b); for plain Python derive from PythonLayer"
+        )
+
+    def structure(self) -> Hashable:
+        """What of the layer shapes the Program. Equal structures give equal Programs."""
+        return (id(self), self._trainable)
+
+    # ---- parameters -------------------------------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def backend(self) -> Backend:
+        """Who computes this layer: chosen at first use, then fixed."""
+        if self._backend_choice is None or isinstance(self._backend_choice, str):
+            self._backend_choice = get_backend(self._backend_choice)
+        return self._backend_choice
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the parameters. A frozen layer still passes gradients down."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if self._trainable != bool(value):
+            self._trainable = bool(value)
+            self._eager = None
+            if self._buffers is not None:
+                for name in self._blocks:  # a frozen layer's gradient is zero, never a stale one
+                    self._view("gradients", name)[...] = 0
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(int(np.prod(shape)) for shape in self.parameter_shapes().values())
+
+    def draw(self, rng: Any) -> None:
+        """Draw the parameters that have none yet, in the order of `parameter_shapes`."""
+        if self._buffers is None and not self._initial and self.parameter_shapes():
+            values = self.initial_values(rng)
+            self._initial = {name: np.asarray(v).astype(self._dtype) for name, v in values.items()}
+
+    def values(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Copies of the parameter arrays, on the host."""
+        if self._buffers is None:
+            return {name: v.copy() for name, v in self._initial.items()}
+        return {name: np.array(self.backend.to_numpy(self._view("parameters", name))) for name in self._blocks}
+
+    def _materialise(self) -> None:
+        """Give a lone layer flat arrays of its own."""
+        if self._buffers is not None:
+            return
+        backend = self.backend
+        self.draw(self._random())
+        layout = Layout.of([(f"0.{n}", s) for n, s in self.parameter_shapes().items()], self._dtype.name)
+        flat = [backend.zeros(layout.size, self._dtype) for _ in range(2)]
+        self._adopt(Buffers(flat[0], flat[1], {}, backend.zeros(0, np.float64)), layout, 0)
+
+    def _adopt(
+        self, buffers: Buffers, layout: Layout, index: int, backend: Backend | None = None, dtype: Any = None
+    ) -> None:
+        """Move into flat arrays, perhaps of another backend or dtype: the layer's values are copied to its blocks."""
+        values = self.values()
+        self._backend_choice = backend or self._backend_choice
+        self._dtype = self._dtype if dtype is None else dtype
+        self._buffers, self._layout, self._index = buffers, layout, index
+        self._blocks = {name: layout[f"{index}.{name}"] for name in self.parameter_shapes()}
+        self._eager = None
+        for name, value in values.items():
+            self._view("parameters", name)[...] = self.backend.asarray(value.astype(self._dtype))
+        self._initial = {}
+
+    def _view(self, space: str, name: str) -> Any:
+        self._materialise()
+        assert self._buffers is not None
+        block = self._blocks[name]
+        flat = self._buffers.parameters if space == "parameters" else self._buffers.gradients
+        return flat[block.offset : block.offset + block.size].reshape(block.shape)
+
+    def _assign(self, name: str, value: Any) -> None:
+        shape = self.parameter_shapes()[name]
+        array = host_array(name, value)
+        if array.shape != shape:
+            raise ShapeError(f"{name} of {self!r} have shape {shape}; an array of shape {array.shape} was given")
+        self._view("parameters", name)[...] = self.backend.asarray(array.astype(self._dtype))
+
+    # ---- by hand ----------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Any, training: bool = False) -> Any:
+        """The layer's output for rows `x` (N, n_inputs); keeps what `backward` needs. Dropout acts where `training`."""
+        from nnfast.eager import Eager
+
+        if self._eager is None:
+            self._eager = Eager(self)
+        return self._eager.forward(x, training)
+
+    def backward(self, dy: Any) -> Any:
+        """Gradient with respect to the last `forward`'s input; fills those of the parameters, penalties included."""
+        if self._eager is None:
+            raise StateError(f"{type(self).__name__}.backward() was called before forward()")
+        return self._eager.backward(dy)
+
+    def penalty(self) -> float:
+        """The layer's regularization: Σ over its arrays of l1·Σ|p| + l2·Σp²."""
+        return 0.0
+
+    def _random(self) -> Any:
+        """The layer's own source of randomness: its `rng`, else fresh entropy."""
+        if self._rng is None:
+            self._rng = as_rng(None)
+        return self._rng
+
+    @property
+    def key(self) -> int:
+        """The 64-bit seed of the layer's dropout masks: its model's, or drawn once from its own `rng`."""
+        if self._key is None:
+            self._key = draw_key(self._random())
+        return self._key
+
+    # ---- ownership --------------------------------------------------------------------------------------------------
+
+    def _check_free(self, what: str = "layer") -> None:
+        if self._owner is not None:
+            raise OwnershipError(
+                f"{self!r} belongs to a model already; a {what} serves one model (build another one, or use model.to())"
+            )
+
+    def _clone(self) -> Layer:
+        """A free copy with the same configuration and parameter values."""
+        twin = copy.copy(self)
+        twin._initial, twin._buffers, twin._blocks = self.values(), None, {}
+        twin._owner = twin._eager = twin._rng = twin._key = None
+        return twin
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({described(self)})"
+
+
+def described(part: Any) -> str:
+    """The numbers of a layer, loss or optimizer as `name=value, …`."""
+    return ", ".join(f"{name}={getattr(part, name):g}" for name in part.scalars if getattr(part, name) is not None)

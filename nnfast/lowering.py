@@ -1,0 +1,375 @@
+"""From layers to a Program: a `Builder` collects the ops that layers, loss, metrics and optimizer ask for.
+
+Each part describes itself through the builder (`Layer.lower(b)`, `Loss.lower(b)`, …) and names its arrays symbolically;
+`Builder.finish` links the gradients backwards through the layers, drops what nobody needs, and gives every array its
+place in the arena. A layer of your own uses the same calls: see `Layer.lower`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+from nnfast.errors import OptionError, UnknownNameError
+from nnfast.program import Layout, Program
+from nnfast.protocol import OPS, RUN_SCALARS, Buffer, Op
+
+__all__ = ["FUSED_ACTIVATIONS", "Builder"]
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+# Activations that `dense` applies itself: elementwise, with a derivative that needs only the output.
+FUSED_ACTIVATIONS = ("relu", "leaky_relu", "elu", "softplus", "sigmoid", "tanh")
+
+
+class _Part:
+    """What one layer emitted. `dy` and `dx` are placeholders until the gradients are linked."""
+
+    def __init__(self, prefix: str, x: Buffer, trainable: bool) -> None:
+        self.prefix = prefix
+        self.x = x
+        self.y = x  # unless the layer has an output of its own
+        self.trainable = trainable
+        self.forward: list[Op] = []
+        self.backward: list[Op] = []
+
+    @property
+    def dy(self) -> Buffer:
+        return Buffer(f"{self.prefix}.dy", "arena", -1, self.y.shape)
+
+    @property
+    def dx(self) -> Buffer:
+        return Buffer(f"{self.prefix}.dx", "arena", -1, self.x.shape)
+
+
+class Builder:
+    """Collects one Program. Attributes for those who describe themselves:
+
+    x               what comes in: the output of the layer before, or the batch
+    dy, dx          gradient with respect to this layer's output and input
+    training        whether dropout acts
+    differentiate   whether backward ops are wanted
+    index           the layer's place in the model
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        dtype: str,
+        layout: Layout,
+        n_inputs: int,
+        *,
+        training: bool | None = None,
+        differentiate: bool | None = None,
+        frozen: frozenset[str] = frozenset(),
+        fuse: bool = True,
+    ) -> None:
+        self.mode = mode
+        self.dtype = dtype
+        self.layout = layout
+        self.n_inputs = n_inputs
+        self.training = mode == "train" if training is None else training
+        self.differentiate = mode in ("train", "gradient") if differentiate is None else differentiate
+        self.frozen = frozen  # names of the blocks that training leaves alone
+        self.fuse = fuse
+        self.index = -1
+        self.parameter_space = "parameters"  # a random search reads its candidate instead
+        self.slots: tuple[str, ...] = ()
+        self.state = 0
+        self.x = Buffer("x", "x", 0, ("N", n_inputs))
+        self._parts: list[_Part] = []
+        self._tail: list[Op] = []  # loss and metrics
+        self._penalties: list[Op] = []
+        self._updates: list[Op] = []
+        self._proposals: list[Op] = []
+        self._keeps_best = False
+        self._loss_gradient: Buffer | None = None
+        self._owner: tuple[str, tuple[str, ...]] = ("", ())  # prefix and scalar names of whoever is describing himself
+        self._scalars: list[str] = []
+        self._sums: list[str] = ["loss", "penalty"]
+
+    # ---- for layers -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def layer(self, index: int, scalars: tuple[str, ...], trainable: bool) -> Iterator[None]:
+        """Everything emitted inside belongs to the layer at `index`."""
+        self.index = index
+        part = _Part(str(index), self.x, trainable)
+        self._parts.append(part)
+        self._owner = (str(index), scalars)
+        yield
+        self.x = part.y
+
+    @property
+    def dy(self) -> Buffer:
+        return self._parts[-1].dy
+
+    @property
+    def dx(self) -> Buffer:
+        return self._parts[-1].dx
+
+    def output(self, width: int) -> Buffer:
+        """The array that this layer gives to the next: (N, width). Call it once; without it the layer passes x on."""
+        part = self._parts[-1]
+        part.y = Buffer(f"{part.prefix}.y", "arena", -1, ("N", width))
+        return part.y
+
+    def scratch(self, name: str, width: int) -> Buffer:
+        """A further (N, width) array, kept as long as an op of this layer names it."""
+        return Buffer(f"{self._parts[-1].prefix}.{name}", "arena", -1, ("N", width))
+
+    def parameter(self, name: str, *, flat: bool = False) -> Buffer:
+        """One of this layer's parameter arrays."""
+        return self._block(name, self.parameter_space, flat)
+
+    def gradient(self, name: str, *, flat: bool = False) -> Buffer | None:
+        """Where its gradient goes; None for a frozen layer."""
+        if not self._parts[-1].trainable:
+            return None
+        return self._block(name, "gradients", flat)
+
+    def _block(self, name: str, space: str, flat: bool) -> Buffer:
+        block = self.layout[f"{self._parts[-1].prefix}.{name}"]
+        prefix = "d" if space == "gradients" else ""
+        return Buffer(prefix + block.name, space, block.offset, (block.size,) if flat else block.shape)
+
+    def forward(self, op: str, *args: Buffer | None, scalars: Mapping[str, Any] = _NONE, **attributes: Any) -> None:
+        """Emit an op of the forward pass, its arrays in the order of the op's signature."""
+        self._parts[-1].forward.append(self._op("forward", op, args, scalars, attributes))
+
+    def backward(self, op: str, *args: Buffer | None, scalars: Mapping[str, Any] = _NONE, **attributes: Any) -> None:
+        """Emit an op of the backward pass; ignored where no gradient is wanted."""
+        if self.differentiate:
+            self._parts[-1].backward.append(self._op("backward", op, args, scalars, attributes))
+
+    def penalize(self, name: str, l1: str, l2: str) -> None:
+        """Add l1·Σ|p| + l2·Σp² of a parameter array to the loss, the strengths being scalars of this layer."""
+        gradient = self.gradient(name, flat=True) if self.differentiate else None
+        args = (self.parameter(name, flat=True), gradient, self.sum("penalty"))
+        self._penalties.append(self._op("penalty", "penalty", args, {"l1": l1, "l2": l2}, {}))
+
+    def python(self, forward: Callable[..., None], backward: Callable[..., None] | None, y: Buffer) -> None:
+        """Cut the program: `forward(x, y)` and `backward(x, dy, dx)` are called as they are, outside any kernel.
+
+        That backward names x keeps x's place in the arena from being used again before it.
+        """
+        part = self._parts[-1]
+        part.forward.append(Op("python", (part.x, y), attributes=(("call", forward),)))
+        if self.differentiate and backward is not None:
+            part.backward.append(Op("python", (part.x, part.dy, part.dx), (), (("call", backward),), "backward"))
+
+    def activation(self, name: str, scalars: Mapping[str, Any] = _NONE) -> None:
+        """An elementwise activation: joined to the dense op before it where it can be, else an op of its own."""
+        if self.fuse and self._fuse(name, scalars):
+            return
+        x, y = self.x, self.output(self.x.width)
+        self.forward(name, x, y, scalars=scalars)
+        saved = x if OPS[f"{name}_backward"].args[0].name == "x" else y
+        self.backward(f"{name}_backward", saved, self.dy, self.dx, scalars=scalars)
+
+    def _fuse(self, name: str, scalars: Mapping[str, Any]) -> bool:
+        before = next((p for p in reversed(self._parts) if p.forward), None)
+        if name not in FUSED_ACTIVATIONS or before is None:
+            return False
+        op = before.forward[-1]
+        if op.name != "dense" or op.args[3] != self.x or dict(op.attributes)["activation"] != "linear":
+            return False
+        pairs = tuple((s, self._scalar(s, scalars)) for s in OPS[name].scalars) or (("alpha", 0),)
+        attributes = (("activation", name),)
+        before.forward[-1] = op._replace(scalars=pairs, attributes=attributes)
+        if before.backward:  # the first backward op is the dense op's own
+            x, w, _, dy, _, dx, dw, db = before.backward[0].args
+            args = (x, w, before.y, dy, dy, dx, dw, db)
+            before.backward[0] = before.backward[0]._replace(args=args, scalars=pairs, attributes=attributes)
+        return True
+
+    # ---- for losses, metrics and optimizers -------------------------------------------------------------------------
+
+    @contextmanager
+    def owner(self, prefix: str, scalars: tuple[str, ...]) -> Iterator[None]:
+        """Scalars named inside belong to `prefix` ("loss", "optimizer", …)."""
+        self._owner = (prefix, scalars)
+        yield
+
+    def sum(self, name: str, shape: tuple[int, ...] = ()) -> Buffer:
+        """A float64 number (or a few) of the step's sums, zero when the step begins. The same name is the same sum."""
+        if name not in self._sums:
+            if shape:
+                count = Buffer(name, "sums", 0, shape).width
+                self._sums += [f"{name}.{i}" if i else name for i in range(count)]
+            else:
+                self._sums.append(name)
+        return Buffer(name, "sums", self._sums.index(name), shape)
+
+    def loss(self, op: str) -> None:
+        """Emit the loss of the model's output against the batch's targets."""
+        z = self.x
+        self._loss_gradient = Buffer("loss.dz", "arena", -1, z.shape) if self.differentiate else None
+        args = (z, self.target, self.weight, self.sum("loss"), self._loss_gradient, None)
+        self._tail.append(self._op("loss", op, args, {}, {}))
+
+    def metric(self, op: str, *args: Buffer | None) -> None:
+        self._tail.append(self._op("metric", op, args, {}, {}))
+
+    @property
+    def target(self) -> Buffer:
+        return Buffer("y", "y", 0, ("N", self.x.width))
+
+    @property
+    def weight(self) -> Buffer:
+        return Buffer("weight", "weight", 0, ("N",))
+
+    def flat(self, space: str, offset: int = 0, size: int | None = None) -> Buffer:
+        """A range of a flat array: "parameters", "gradients" or a slot."""
+        size = self.layout.size - offset if size is None else size
+        whole = size == self.layout.size
+        return Buffer(space if whole else f"{space}[{offset}:{offset + size}]", space, offset, (size,))
+
+    def update(self, op: str, *args: Buffer | None, scalars: Mapping[str, Any] = _NONE, **attributes: Any) -> None:
+        self._updates.append(self._op("update", op, args, scalars, attributes))
+
+    def propose(self, op: str, *args: Buffer | None, scalars: Mapping[str, Any] = _NONE, **attributes: Any) -> None:
+        """Emit an op that runs before the forward pass."""
+        self._proposals.append(self._op("propose", op, args, scalars, attributes))
+
+    def keep_best(self) -> None:
+        """Emit, after loss and metrics, the op that keeps the candidate if it is better than the best so far."""
+        self._keeps_best = True
+
+    def ranges(self, key: Callable[[str], Any] = lambda name: None) -> list[tuple[int, int, Any]]:
+        """(offset, size, key) of the longest runs of trainable parameters, padding included, with equal `key(name)`."""
+        runs: list[tuple[int, int, Any]] = []
+        ends = [b.offset for b in self.layout.blocks[1:]] + [self.layout.size]
+        for block, end in zip(self.layout.blocks, ends, strict=True):
+            if block.name in self.frozen:
+                continue
+            k = key(block.name)
+            if runs and runs[-1][2] == k and runs[-1][0] + runs[-1][1] == block.offset:
+                runs[-1] = (runs[-1][0], end - runs[-1][0], k)
+            else:
+                runs.append((block.offset, end - block.offset, k))
+        return runs
+
+    # ---- finishing --------------------------------------------------------------------------------------------------
+
+    def _op(
+        self,
+        stage: str,
+        name: str,
+        args: Sequence[Buffer | None],
+        scalars: Mapping[str, Any],
+        attributes: Mapping[str, Any],
+    ) -> Op:
+        spec = OPS.get(name)
+        if spec is None:
+            raise UnknownNameError("op", name, OPS)
+        if len(args) != len(spec.args):
+            raise OptionError(f"op {name!r} takes {len(spec.args)} arrays ({spec.signature}), {len(args)} were given")
+        if set(attributes) != set(spec.attributes):
+            raise OptionError(f"op {name!r} takes the attributes {spec.attributes}, not {tuple(attributes)}")
+        pairs = tuple((s, self._scalar(s, scalars)) for s in spec.scalars)
+        return Op(name, tuple(args), pairs, tuple(attributes.items()), stage)
+
+    def _scalar(self, keyword: str, given: Mapping[str, Any]) -> str | int:
+        """Where an op's scalar comes from: the run, a number, or a scalar of the owner (its own name by default)."""
+        if keyword in RUN_SCALARS:
+            return keyword
+        source = given.get(keyword, keyword)
+        if not isinstance(source, str):
+            return int(source)
+        prefix, names = self._owner
+        if source not in names:
+            raise OptionError(f"scalar {source!r} is not among the scalars of {prefix!r}: {names}")
+        name = f"{prefix}.{source}"
+        if name not in self._scalars:
+            self._scalars.append(name)
+        return name
+
+    def lone(self) -> tuple[list[Op], list[Op], Buffer]:
+        """Forward ops, backward ops with penalties, and output of the only layer, for calling it by hand."""
+        (part,) = self._parts
+        return part.forward, part.backward + self._penalties, part.y
+
+    def finish(self) -> Program:
+        n_outputs = self.x.width
+        ops = [*self._proposals]
+        for part in self._parts:
+            ops += part.forward
+        ops += self._tail
+        if self.mode == "predict":
+            ops = _rename(ops, {self.x.name: Buffer("output", "output", 0, self.x.shape)})
+        if self.differentiate and self._loss_gradient is not None:
+            ops += self._linked_backward()
+        if self._tail:
+            ops += self._penalties
+        if self.mode == "update":
+            ops = []
+        if self.mode in ("train", "update"):
+            ops += self._updates
+        if self.mode == "train" and self._keeps_best:
+            self.state = len(self._sums)
+            sums, best = (
+                Buffer(name, space, 0, (self.state,)) for name, space in (("sums", "sums"), ("best", "state"))
+            )
+            flats = self.flat("parameters"), self.flat(self.parameter_space)
+            ops.append(self._op("update", "random_search_accept", (*flats, sums, best), {}, {}))
+        placed, columns = _place(ops)
+        return Program(
+            self.mode,
+            self.training,
+            self.dtype,
+            tuple(placed),
+            self.layout,
+            self.n_inputs,
+            n_outputs,
+            self.slots,
+            self.state,
+            tuple(self._sums),
+            tuple(n for n in self._scalars if any(n == s for op in placed for _, s in op.scalars)),
+            columns,
+        )
+
+    def _linked_backward(self) -> list[Op]:
+        """Backward ops, last layer first: each dy becomes the dx of the layer after, or None where no one needs it."""
+        blocks = {b.name.partition(".")[0] for b in self.layout.blocks if b.name not in self.frozen}
+        wanted = [i for i, part in enumerate(self._parts) if part.prefix in blocks]
+        lowest = wanted[0] if wanted else len(self._parts)
+        gradient, linked = self._loss_gradient, []
+        for i in range(len(self._parts) - 1, lowest - 1, -1):
+            part = self._parts[i]
+            if not part.backward:  # passes its input on
+                continue
+            below = part.dx if i > lowest else None
+            linked += _rename(part.backward, {part.dy.name: gradient, part.dx.name: below})
+            gradient = below
+        return linked
+
+
+def _rename(ops: list[Op], names: Mapping[str, Buffer | None]) -> list[Op]:
+    return [op._replace(args=tuple(names.get(b.name, b) if b else None for b in op.args)) for op in ops]
+
+
+def _place(ops: list[Op]) -> tuple[list[Op], int]:
+    """Give every arena array its columns: first fit over the spans from first to last use. Returns ops and columns."""
+    spans: dict[str, tuple[Buffer, int, int]] = {}
+    for i, op in enumerate(ops):
+        for b in op.args:
+            if b is not None and b.space == "arena":
+                spans[b.name] = (b, spans[b.name][1] if b.name in spans else i, i)
+    placed: dict[str, tuple[Buffer, int, int]] = {}
+    columns = 0
+    for name, (b, first, last) in sorted(spans.items(), key=lambda s: s[1][1]):
+        offset = 0
+        for other, start, end in sorted(placed.values(), key=lambda p: p[0].offset):
+            if (
+                start <= last
+                and end >= first
+                and other.offset < offset + b.width
+                and offset < other.offset + other.width
+            ):
+                offset = other.offset + other.width
+        placed[name] = (b._replace(offset=offset), first, last)
+        columns = max(columns, offset + b.width)
+    return _rename(ops, {name: b for name, (b, _, _) in placed.items()}), columns

@@ -1,0 +1,379 @@
+"""Model: layers, loss, optimizer and backend put together, trained and asked.
+
+The model owns the flat arrays and builds Programs; `nnfast.training` drives them. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnfast import training
+from nnfast.assembly import assemble, check_parts
+from nnfast.errors import DTypeError, OwnershipError, ShapeError, StateError
+from nnfast.layers.base import Layer
+from nnfast.losses import Loss
+from nnfast.lowering import Builder
+from nnfast.metrics import Metric
+from nnfast.optimizers.base import Optimizer
+from nnfast.predictor import Predictor
+from nnfast.program import Program
+from nnfast.protocol import Backend, Runner
+from nnfast.random import as_rng, draw_key
+from nnfast.registry import get_backend
+from nnfast.text import table
+from nnfast.validation import host_array, integer, working_dtype
+
+if TYPE_CHECKING:
+    from nnfast.history import History
+
+__all__ = ["Model"]
+
+
+class Model:
+    """A dense network: a list of layers, and, to train it, a loss and an optimizer.
+
+    layers      at least one Dense (or other layer that knows its input width); each belongs to this model from now on
+    loss        an object of `nnfast.losses`; without one the model only predicts
+    optimizer   an object of `nnfast.optimizers`, belonging to this model
+    metrics     names or objects of `nnfast.metrics`
+    backend     "numpy", another name, "auto", a Backend object; None: `use_backend`, NNFAST_BACKEND, then "auto"
+    dtype       "float32" or "float64"
+    rng         int, Generator or RandomState: draws the weights layer by layer, then one 64-bit key for dropout and
+                shuffling. The same seed, machine, versions, backend and thread count give the same bits.
+
+    Weights that a layer has drawn or been given already are kept. Raises ShapeError where layers do not fit together
+    and OwnershipError where a layer or the optimizer belongs to another model; then nothing has changed.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        loss: Loss | None = None,
+        optimizer: Optimizer | None = None,
+        metrics: Sequence[str | Metric] = (),
+        *,
+        backend: str | Backend | None = None,
+        dtype: Any = "float32",
+        rng: Any = None,
+    ) -> None:
+        self._layers = tuple(layers)
+        self.loss = loss
+        self._dtype = working_dtype(dtype)
+        self._metrics, self._widths = check_parts(self._layers, loss, optimizer, metrics)
+        self._backend = get_backend(backend)
+        source = as_rng(rng)
+        self._layout, self._buffers = assemble(self, self._layers, source)
+        self._key = draw_key(source)
+        for layer in self._layers:
+            layer._key = self._key
+        self._epochs = 0  # epochs begun over the model's life: the number of the next shuffle
+        self._optimizer: Optimizer | None = None
+        self._compiled: dict[tuple[str, bool], tuple[Any, Program, Runner]] = {}
+        if optimizer is not None:
+            self.optimizer = optimizer
+
+    # ---- parts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self._layers
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return self._metrics
+
+    @property
+    def backend(self) -> Backend:
+        return self._backend
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def n_inputs(self) -> int:
+        return self._widths[0]
+
+    @property
+    def n_outputs(self) -> int:
+        return self._widths[-1]
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer. Assigning another one gives it fresh state; the old one is free again."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, new: Optimizer) -> None:
+        if not isinstance(new, Optimizer):
+            raise DTypeError(f"optimizer must be an object of nnfast.optimizers; {new!r} was given")
+        if new is self._optimizer:
+            return
+        new._check_free()
+        if self._optimizer is not None:
+            self._optimizer._model = None
+        new._model = self
+        new.steps = 0
+        self._optimizer = new
+        self._buffers.slots = {}
+        self._buffers.state = self._backend.zeros(0, np.float64)
+
+    # ---- parameters -------------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> Any:
+        """All parameters as one flat array, each block aligned, padding zero. On a GPU: a copy on the host.
+
+        Assigning copies a flat array of the same length in, padding apart.
+        """
+        flat = self._buffers.parameters
+        return flat if self._backend.device == "cpu" else self._backend.to_numpy(flat)
+
+    @parameters.setter
+    def parameters(self, flat: Any) -> None:
+        values = host_array("parameters", flat)
+        if values.shape != (self._layout.size,):
+            raise ShapeError(f"parameters is a flat array of {self._layout.size} elements; given: shape {values.shape}")
+        values = values.astype(self._dtype)
+        for b in self._layout.blocks:
+            part = slice(b.offset, b.offset + b.size)
+            self._buffers.parameters[part] = self._backend.asarray(values[part])
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters in all, without padding."""
+        return self._layout.n_parameters
+
+    def get_weights(self) -> list[np.ndarray[Any, Any]]:
+        """Copies of all parameter arrays in layer order: [W1, b1, W2, b2, …]."""
+        return [value for layer in self._layers for value in layer.values().values()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Copy arrays in, in the order of `get_weights`. All shapes are checked before anything changes."""
+        weights = [host_array(f"weights[{i}]", w) for i, w in enumerate(weights)]
+        if len(weights) != len(self._layout.blocks):
+            raise ShapeError(f"the model has {len(self._layout.blocks)} parameter arrays; {len(weights)} were given")
+        for i, (w, block) in enumerate(zip(weights, self._layout.blocks, strict=True)):
+            if w.shape != block.shape:
+                raise ShapeError(f"weights[{i}] must have shape {block.shape}, like {block.name}; given: {w.shape}")
+        for w, block in zip(weights, self._layout.blocks, strict=True):
+            values = self._backend.asarray(w.astype(self._dtype).reshape(-1))
+            self._buffers.parameters[block.offset : block.offset + block.size] = values
+
+    # ---- training and asking ----------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        epochs: int = 1,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        verbose: int = 1,
+        sample_weight: Any = None,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_every: int = 1,
+        callbacks: Iterable[Any] = (),
+        on_gradients: Callable[[Any], None] | None = None,
+    ) -> History:
+        """Train `epochs` more epochs from the present state; returns the History.
+
+        X (N, n_inputs) and y: class indices (N,) or rows (N, n_outputs), as the loss takes them. `batch_size=None` is
+        the whole set (then shuffling does nothing); a last short batch is used. With `sample_weight` (N,), losses and
+        metrics are weighted means. `validation_data` is (X, y) or (X, y, weights), measured every `validation_every`
+        epochs. `callbacks` are objects of `nnfast.callbacks` or functions f(model, epoch, logs); a true answer stops
+        the training. `on_gradients(flat)` sees the flat gradient of each step before clipping and may change it.
+        `verbose`: 0 silent, 1 progress, 2 a line per epoch.
+
+        history.history["loss"] holds, per epoch, data loss plus penalty of each batch before its update, averaged
+        over samples; with penalties "data_loss" too. Raises an error of `nnfast.errors` before anything changes.
+        """
+        return training.fit(
+            self,
+            X,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            verbose=verbose,
+            sample_weight=sample_weight,
+            validation_data=validation_data,
+            validation_every=validation_every,
+            callbacks=callbacks,
+            on_gradients=on_gradients,
+        )
+
+    def train_on_batch(
+        self, X: Any, y: Any, *, sample_weight: Any = None, on_gradients: Callable[[Any], None] | None = None
+    ) -> dict[str, float]:
+        """One step on these rows; returns loss and metrics as they were before the update."""
+        return training.train_on_batch(self, X, y, sample_weight=sample_weight, on_gradients=on_gradients)
+
+    def evaluate(self, X: Any, y: Any, *, batch_size: int | None = None, sample_weight: Any = None) -> dict[str, float]:
+        """Loss (penalty included, as in `fit`) and metrics, without dropout. Changes nothing."""
+        return training.evaluate(self, X, y, batch_size=batch_size, sample_weight=sample_weight)
+
+    def predict(self, X: Any, batch_size: int | None = None) -> Any:
+        """Outputs (N, n_outputs) for X (N, n_inputs): probabilities where the loss takes logits, else as they are."""
+        return training.predict(self, X, batch_size)
+
+    def predictor(self, batch: int = 1) -> Predictor:
+        """A callable for exactly `batch` rows with everything resolved, for control loops; see `Predictor`."""
+        return Predictor(self, integer("batch", batch, 1))
+
+    def loss_and_gradient(
+        self, X: Any, y: Any, *, sample_weight: Any = None, training: bool = False
+    ) -> tuple[float, np.ndarray[Any, Any]]:
+        """Loss on these rows, penalty included, and its gradient as a flat array laid out like `parameters`.
+
+        Makes any outside optimizer possible: minimise over `model.parameters = flat`. With `training=True` dropout
+        acts with the mask of the next step; by default it does not, so that the function is deterministic.
+        """
+        return _loss_and_gradient(self, X, y, sample_weight, training)
+
+    def to(self, *, backend: str | Backend | None = None, dtype: Any = None) -> Model:
+        """A new model on another backend or in another dtype, with the same parameters, optimizer state and seeds."""
+        optimizer = None
+        if self._optimizer is not None:
+            optimizer = self._optimizer._clone()
+        twin = Model(
+            [layer._clone() for layer in self._layers],
+            copy.copy(self.loss),
+            optimizer,
+            self._metrics,
+            backend=self._backend if backend is None else backend,
+            dtype=self._dtype if dtype is None else dtype,
+        )
+        twin.parameters = _repack(self, twin, self._buffers.parameters)
+        for name, slot in self._buffers.slots.items():
+            twin._buffers.slots[name] = twin._backend.asarray(_repack(self, twin, slot))
+        twin._buffers.state = twin._backend.asarray(np.array(self._backend.to_numpy(self._buffers.state)))
+        twin._key, twin._epochs = self._key, self._epochs
+        for layer in twin._layers:
+            layer._key = self._key
+        if optimizer is not None and self._optimizer is not None:
+            optimizer.steps = self._optimizer.steps
+        return twin
+
+    # ---- programs ---------------------------------------------------------------------------------------------------
+
+    @property
+    def program(self) -> Program:
+        """One step as data: the training step, or the prediction of a model that cannot train. `print` it."""
+        return self._lower(self._main_mode(), None)
+
+    def _main_mode(self) -> str:
+        return "train" if self.loss is not None and self._optimizer is not None else "predict"
+
+    def _lower(self, mode: str, training: bool | None) -> Program:
+        frozen = {b.name for b in self._layout.blocks if not self._layers[int(b.name.partition(".")[0])].trainable}
+        b = Builder(mode, self._dtype.name, self._layout, self.n_inputs, training=training, frozen=frozenset(frozen))
+        if mode in ("train", "update"):
+            assert self._optimizer is not None
+            self._optimizer.lower(b)
+        for i, layer in enumerate(self._layers):
+            with b.layer(i, layer.scalars, layer.trainable):
+                layer.lower(b)
+        if mode == "predict" and self.loss is not None and self.loss.head is not None:
+            with b.layer(len(self._layers), (), False):
+                b.activation(self.loss.head)
+        if mode in ("train", "gradient", "evaluate"):
+            assert self.loss is not None
+            with b.owner("loss", self.loss.scalars):
+                self.loss.lower(b)
+            for metric in self._metrics if mode != "gradient" else ():
+                with b.owner(f"metric:{metric.name}", metric.scalars):
+                    metric.lower(b)
+        return b.finish()
+
+    def _runner(self, mode: str, training: bool | None = None) -> tuple[Program, Runner]:
+        """The Program of a mode and its runner, kept until the structure changes; optimizer arrays made as needed."""
+        structure = (
+            tuple(layer.structure() for layer in self._layers),
+            type(self.loss),
+            self._optimizer and self._optimizer.structure(),
+        )
+        key = (mode, bool(training))
+        if key not in self._compiled or self._compiled[key][0] != structure:
+            program = self._lower(mode, training)
+            self._compiled[key] = (structure, program, self._backend.compile(program))
+        _, program, runner = self._compiled[key]
+        for name in program.slots:
+            if name not in self._buffers.slots:
+                self._buffers.slots[name] = self._backend.zeros(self._layout.size, self._dtype)
+        if program.state > len(self._buffers.state):
+            self._buffers.state = self._backend.asarray(np.full(program.state, np.inf))
+        return program, runner
+
+    def _scalars(self, program: Program) -> np.ndarray[Any, Any]:
+        """The numbers that the Program names, as they are now."""
+        return np.array([self._scalar(name) for name in program.scalars], dtype=np.float64)
+
+    def _scalar(self, name: str) -> float:
+        prefix, _, attribute = name.rpartition(".")
+        if prefix == "optimizer":
+            assert self._optimizer is not None
+            return self._optimizer.scalar(attribute)
+        if prefix.startswith("metric:"):
+            metric = next(m for m in self._metrics if f"metric:{m.name}" == prefix)
+            return metric.scalar(attribute, self.loss)
+        return float(getattr(self.loss if prefix == "loss" else self._layers[int(prefix)], attribute))
+
+    def _update_by_hand(self, layers: list[Layer]) -> None:
+        """One optimizer step from the gradients that the layers hold."""
+        if {id(layer) for layer in layers} != {id(w) for w in self._layers if w.parameter_shapes() and w.trainable}:
+            raise OwnershipError(
+                "this optimizer belongs to a model: step all of its layers at once, step(model.layers)"
+            )
+        training.update(self)
+
+    def _needs(self, what: str, *, optimizer: bool = False) -> None:
+        if self.loss is None:
+            raise StateError(f"{what} needs a loss: Model(layers, loss=…)")
+        if optimizer and self._optimizer is None:
+            raise StateError(f"{what} needs an optimizer: Model(layers, loss=…, optimizer=…)")
+
+    # ---- words ------------------------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """The layers as a table: output width, parameters, whether they train."""
+        rows = [
+            [str(i), repr(layer), str(width), f"{layer.n_parameters:,}", "" if layer.trainable else "frozen"]
+            for i, (layer, width) in enumerate(zip(self._layers, self._widths[1:], strict=True))
+        ]
+        head = f"Model: {self.n_inputs} inputs, {self._dtype}, backend {self._backend.name}"
+        body = table(["#", "layer", "outputs", "parameters", ""], rows, right=(0, 2, 3))
+        trainable = sum(layer.n_parameters for layer in self._layers if layer.trainable)
+        foot = f"{self.n_parameters:,} parameters, {trainable:,} of them trained"
+        parts = [repr(p) for p in (self.loss, self._optimizer) if p is not None]
+        return "\n".join([head, body, foot, *([", ".join(parts)] if parts else [])])
+
+    def backend_report(self) -> str:
+        """Who runs each op of the program, and why, as a table."""
+        _, runner = self._runner(self._main_mode())
+        rows = [[str(i), r.op, r.implementation, r.reason] for i, r in enumerate(runner.report())]
+        return f"backend {self._backend.name}\n" + table(["#", "op", "implementation", "note"], rows, right=(0,))
+
+    def __repr__(self) -> str:
+        return f"Model({list(self._layers)!r}, loss={self.loss!r}, optimizer={self._optimizer!r})"
+
+
+def _loss_and_gradient(
+    model: Model, X: Any, y: Any, sample_weight: Any, train: bool
+) -> tuple[float, np.ndarray[Any, Any]]:
+    values = training.run_once(model, "gradient", X, y, sample_weight, training=bool(train))
+    return values["loss"], np.array(model.backend.to_numpy(model._buffers.gradients))
+
+
+def _repack(source: Model, twin: Model, flat: Any) -> np.ndarray[Any, Any]:
+    """A flat array of `source` in the layout of `twin`, whose blocks may lie elsewhere for its dtype."""
+    values = source._backend.to_numpy(flat)
+    packed = np.zeros(twin._layout.size, dtype=twin._dtype)
+    for old, new in zip(source._layout.blocks, twin._layout.blocks, strict=True):
+        packed[new.offset : new.offset + new.size] = values[old.offset : old.offset + old.size]
+    return packed

@@ -1,0 +1,201 @@
+"""What every optimizer is: settings, names of its state arrays, and an update described as ops.
+
+The state lives in flat arrays beside the parameters (`slots`), never on the layers. The learning rate of every step is
+worked out here, on the host, and given to the update as data.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from nnfast.eager import call_op
+from nnfast.errors import DTypeError, OptionError, OwnershipError
+from nnfast.layers.base import Layer, described
+from nnfast.lowering import Builder
+from nnfast.protocol import Op
+from nnfast.schedules import Schedule
+from nnfast.settings import Number
+from nnfast.validation import number
+
+if TYPE_CHECKING:
+    from nnfast.model import Model
+
+__all__ = ["GradientOptimizer", "Optimizer"]
+
+
+class Optimizer:
+    """Base of all optimizers: how a model's parameters change from step to step.
+
+    `steps` counts the steps done. `slots` names the arrays that the update keeps beside the parameters.
+    """
+
+    scalars: ClassVar[tuple[str, ...]] = ()
+    uses_gradients: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._model: Model | None = None
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ()
+
+    def structure(self) -> Hashable:
+        """What of the optimizer shapes the Program."""
+        return (type(self), self.slots)
+
+    def lower(self, b: Builder) -> None:
+        """Emit the update."""
+        raise NotImplementedError(f"{type(self).__name__} must define lower(b)")
+
+    def scalar(self, name: str) -> float:
+        """The value that the Program's scalar `name` has now."""
+        return float(getattr(self, name))
+
+    def learning_rates(self, first: int, count: int) -> np.ndarray[Any, Any]:
+        """Rates of the steps after `first`, `first` + 1, … steps done."""
+        return np.zeros(count)
+
+    def _check_free(self) -> None:
+        if self._model is not None:
+            raise OwnershipError(
+                f"{self!r} belongs to a model already and holds its state; give each model its own optimizer"
+            )
+
+    def _clone(self) -> Self:
+        """A free copy with the same settings; its state is the new owner's affair."""
+        twin = copy.copy(self)
+        twin._model = None
+        return twin
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({described(self)})"
+
+
+class GradientOptimizer(Optimizer):
+    """Base of the optimizers that follow a gradient, with learning rate, 1/t decay and clipping by global norm.
+
+    The rate of the step after t steps is learning_rate/(1 + decay·t), or learning_rate(t) for a schedule; both can be
+    changed at any time and count from the next step on. With `clip_norm`, gradients g of the whole model become
+    g·min(1, clip_norm/‖g‖) (Pascanu, Mikolov & Bengio 2013).
+    """
+
+    decay = Number(0)
+    clip_norm = Number(0, none=True)
+
+    def __init__(self, learning_rate: float | Schedule, decay: float, clip_norm: float | None) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.decay = decay
+        self.clip_norm = clip_norm
+        # State of layers trained by hand: {layer: {slot: array}}, forgotten with the layer.
+        self._by_hand: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
+
+    @property
+    def learning_rate(self) -> float | Schedule:
+        """The rate before decay (≥ 0), or a schedule: a function of the steps done."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float | Schedule) -> None:
+        self._learning_rate = value if callable(value) else number("learning_rate", value, 0)
+
+    @property
+    def current_learning_rate(self) -> float:
+        """The rate of the next step."""
+        return float(self.learning_rates(self.steps, 1)[0])
+
+    def learning_rates(self, first: int, count: int) -> np.ndarray[Any, Any]:
+        steps = np.arange(first, first + count, dtype=np.float64)
+        if callable(self._learning_rate):
+            rates = np.array([float(self._learning_rate(int(t))) for t in steps])
+            if not (rates >= 0).all():
+                raise OptionError(f"the schedule {self._learning_rate!r} gave a rate that is negative or NaN")
+            return rates / (1.0 + self.decay * steps)
+        return np.asarray(self._learning_rate / (1.0 + self.decay * steps))
+
+    def scalar(self, name: str) -> float:
+        value = getattr(self, name)
+        return math.inf if name == "clip_norm" and value is None else float(value)
+
+    def lower(self, b: Builder) -> None:
+        with b.owner("optimizer", ("clip_norm", *self.scalars)):
+            b.slots = self.slots
+            b.update("clip_by_global_norm", b.flat("gradients"))
+            self.lower_update(b)
+
+    def lower_update(self, b: Builder) -> None:
+        """Emit the update of each range of trainable parameters: `b.ranges()`, `b.flat(space, offset, size)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define lower_update(b)")
+
+    def _clone(self) -> Self:
+        twin = super()._clone()
+        twin._by_hand = WeakKeyDictionary()
+        return twin
+
+    # ---- by hand ----------------------------------------------------------------------------------------------------
+
+    def step(self, layers: Layer | Sequence[Layer]) -> None:
+        """One update of these layers from their present gradients; layers without parameters or frozen are left alone.
+
+        An optimizer that belongs to a model updates that model, all of it at once. Otherwise the state is kept per
+        layer, in here, so several lone layers share one optimizer.
+        """
+        layers = [layers] if isinstance(layers, Layer) else list(layers)
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise DTypeError(f"step takes layers; {type(layer).__name__} was given")
+        own = [layer for layer in layers if layer.parameter_shapes() and layer.trainable]
+        if self._model is not None:
+            self._model._update_by_hand(own)
+            return
+        taken = [layer for layer in own if layer._owner is not None]
+        if taken:
+            raise OwnershipError(f"{taken[0]!r} belongs to a model; step it with that model's own optimizer")
+        if self.clip_norm is not None:
+            self._clip_together(own)
+        rate = self.current_learning_rate
+        for layer in own:
+            self._step_layer(layer, rate)
+        self.steps += 1
+
+    def _step_layer(self, layer: Layer, rate: float) -> None:
+        layer._materialise()
+        assert layer._buffers is not None
+        slots = self._by_hand.setdefault(layer, {})
+        for name in self.slots:
+            if name not in slots:
+                slots[name] = layer.backend.zeros(layer._layout.size, layer.dtype)
+        spaces = {"parameters": layer._buffers.parameters, "gradients": layer._buffers.gradients, **slots}
+        values = {"learning_rate": rate, "step": self.steps + 1}
+        values |= {f"optimizer.{name}": self.scalar(name) for name in self.scalars}
+        for op in self._lone_update(layer):
+            arrays = [None if b is None else spaces[b.space][b.offset : b.offset + b.width] for b in op.args]
+            call_op(layer.backend, op, arrays, values)
+
+    def _lone_update(self, layer: Layer) -> list[Op]:
+        b = Builder("update", layer.dtype.name, layer._layout, 1)
+        with b.owner("optimizer", ("clip_norm", *self.scalars)):
+            self.lower_update(b)
+        return list(b.finish().ops)
+
+    def _clip_together(self, layers: list[Layer]) -> None:
+        """Clip by the norm over all layers: the kernel on their joined gradients, written back."""
+        flats = [layer._buffers.gradients for layer in layers if layer._buffers is not None]
+        if not flats:
+            return
+        backend = layers[0].backend
+        joined = backend.asarray(np.concatenate([backend.to_numpy(g) for g in flats]))
+        kernel = backend.kernel("clip_by_global_norm")
+        assert kernel is not None
+        kernel(joined, clip_norm=self.clip_norm)
+        start = 0
+        for g in flats:
+            g[...] = joined[start : start + g.size]
+            start += g.size

@@ -1,0 +1,53 @@
+"""Random search: no gradient, one full-batch candidate per step, the best kept."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from nnfast.errors import UnknownNameError
+from nnfast.optimizers.base import Optimizer
+from nnfast.settings import Number
+
+if TYPE_CHECKING:
+    from nnfast.lowering import Builder
+
+__all__ = ["RandomSearch"]
+
+
+class RandomSearch(Optimizer):
+    """Candidates scale·normal (`mode="sample"`) or best + scale·normal (`mode="perturb"`); the lowest loss wins.
+
+    The normal numbers of candidate t come from Philox counter t, the same on every backend. Training takes the whole
+    set at once; the loss recorded for an epoch is the best so far, and the model always holds the best parameters.
+    Frozen layers keep theirs. Source: the neural networks from scratch book, chapter on optimization.
+    """
+
+    scalars = ("scale",)
+    uses_gradients = False
+    scale = Number(0)
+
+    def __init__(self, scale: float = 0.05, mode: str = "perturb") -> None:
+        super().__init__()
+        if mode not in ("perturb", "sample"):
+            raise UnknownNameError("mode of random search", mode, ["perturb", "sample"])
+        self.scale = scale
+        self.mode = mode
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("candidate",)
+
+    def structure(self) -> Hashable:
+        return (super().structure(), self.mode)
+
+    def lower(self, b: Builder) -> None:
+        with b.owner("optimizer", self.scalars):
+            b.slots = self.slots
+            b.parameter_space = "candidate"  # the forward pass reads the candidate; frozen blocks are the same there
+            for block in b.layout.blocks:
+                if block.name in b.frozen:
+                    continue
+                p, q = b.flat("parameters", block.offset, block.size), b.flat("candidate", block.offset, block.size)
+                b.propose("random_search_propose", p, q, scalars={"offset": block.offset}, mode=self.mode)
+            b.keep_best()

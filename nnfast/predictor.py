@@ -1,0 +1,51 @@
+"""Prediction with everything resolved beforehand, for loops that cannot wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnfast.errors import DTypeError, ShapeError
+from nnfast.protocol import Job
+from nnfast.validation import features
+
+if TYPE_CHECKING:
+    from nnfast.model import Model
+
+__all__ = ["Predictor"]
+
+
+class Predictor:
+    """`predictor(x)` for x of shape (batch, n_inputs): the outputs (batch, n_outputs), as `Model.predict` gives them.
+
+    Returns a fresh array unless `out=` is given. Sees later changes of the model's weights. It has working memory of
+    its own and serves one caller at a time: give each thread its own predictor.
+    """
+
+    def __init__(self, model: Model, batch: int) -> None:
+        program = model._lower("predict", None)
+        self._model = model
+        self._program = program
+        self._runner = model.backend.compile(program)
+        self._shape = (batch, model.n_inputs)
+        self._out_shape = (batch, model.n_outputs)
+        self._dtype = model.dtype
+        self._job = Job(model._buffers, None, batch_size=batch)
+
+    def __call__(self, x: Any, *, out: Any = None) -> Any:
+        if not (isinstance(x, np.ndarray) and x.dtype == self._dtype and x.flags.c_contiguous):
+            x = features("x", x, self._shape[1], self._dtype)
+        if x.shape != self._shape:
+            raise ShapeError(f"this predictor takes x of shape {self._shape}; given: {x.shape}")
+        backend = self._model.backend
+        if out is None:
+            out = backend.empty(self._out_shape, self._dtype)
+        elif out.shape != self._out_shape:
+            raise ShapeError(f"out must have shape {self._out_shape}; given: {out.shape}")
+        elif out.dtype != self._dtype or not out.flags.c_contiguous:
+            raise DTypeError(f"out must be a C-contiguous array of {self._dtype}; given: {out.dtype}")
+        self._job.x, self._job.output = backend.asarray(x), out
+        self._job.scalars = self._model._scalars(self._program)
+        self._runner.run(self._job)
+        return out

@@ -1,0 +1,199 @@
+"""Parts that users write: layers in plain Python, own ops with own layers, own backends by inheritance."""
+
+import numpy as np
+import pytest
+
+import nnfast as nn
+from nnfast.protocol import CUSTOM, OPS
+
+X, Y = nn.datasets.spiral(20, 3, 0)
+
+
+class Cube(nn.PythonLayer):
+    def compute(self, x, training):
+        self.x = x
+        return x**3
+
+    def gradient(self, dy):
+        return 3 * self.x**2 * dy
+
+
+class Scale(nn.PythonLayer):
+    """A plain-Python layer with a parameter, and another width."""
+
+    def n_outputs_for(self, n_inputs):
+        return 2 * n_inputs
+
+    @property
+    def n_inputs_wanted(self):
+        return 4
+
+    def parameter_shapes(self):
+        return {"scale": (4,)}
+
+    def initial_values(self, rng):
+        return {"scale": rng.uniform(0.5, 1.5, 4)}
+
+    def compute(self, x, training):
+        self.x = x
+        return np.concatenate([x * self.parameter("scale"), x], axis=1)
+
+    def gradient(self, dy):
+        left, right = dy[:, :4], dy[:, 4:]
+        self.gradient_of("scale")[...] = (left * self.x).sum(axis=0)
+        return left * self.parameter("scale") + right
+
+
+@pytest.fixture
+def bent():
+    """The op y = x + amount·sin x, registered for the length of a test, and a layer made of it."""
+
+    def bend(x, y, *, amount):
+        y[...] = x + amount * np.sin(x)
+
+    def bend_backward(x, dy, dx, *, amount):
+        dx[...] = dy * (1 + amount * np.cos(x))
+
+    nn.register_op(
+        nn.OpSpec("bend", "x[N,I] -> y[N,I]", "y = x + amount·sin x", scalars=["amount"], flops=9), reference=bend
+    )
+    spec = nn.OpSpec("bend_backward", "x[N,I] dy[N,I] -> dx[N,I]", scalars=["amount"], flops=9)
+    nn.register_op(spec, reference=bend_backward)
+
+    class Bend(nn.Layer):
+        scalars = ("amount",)
+
+        def __init__(self, amount, **common):
+            super().__init__(**common)
+            self.amount = amount
+
+        def lower(self, b):
+            x, y = b.x, b.output(b.x.width)
+            b.forward("bend", x, y)
+            b.backward("bend_backward", x, b.dy, b.dx)
+
+    yield Bend
+    for name in ("bend", "bend_backward"):
+        del OPS[name], CUSTOM[name]
+
+
+def _model(middle, backend="numpy"):
+    layers = [nn.Dense(2, 4), middle, nn.Dense(middle.n_outputs_for(4), 3)]
+    return nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(0.02), backend=backend, dtype="float64", rng=0)
+
+
+def _gradient_error(model, rng):
+    _, gradient = model.loss_and_gradient(X, Y)
+    start = model.parameters.copy()
+    direction = rng.standard_normal(start.size) * (gradient != 0)
+    values = []
+    for sign in (1, -1):
+        model.parameters = start + sign * 1e-6 * direction
+        values.append(model.loss_and_gradient(X, Y)[0])
+    return abs((values[0] - values[1]) / 2e-6 - gradient @ direction) / abs(gradient @ direction)
+
+
+@pytest.mark.parametrize("make", [Cube, Scale])
+def test_python_layer_trains_and_its_gradient_is_right(make, rng):
+    model = _model(make())
+    assert _gradient_error(model, rng) < 1e-6
+    history = model.fit(X, Y, epochs=60, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert "plain Python: cuts the program" in model.backend_report()
+    assert make.__name__ in str(model.program)
+
+
+def test_python_layer_by_hand_equals_the_model():
+    model = _model(Scale())
+    first, scale, last = model.layers
+    logits = last.forward(scale.forward(first.forward(X)))
+    loss = nn.SoftmaxCrossEntropy()
+    value, gradient = model.loss_and_gradient(X, Y)
+    gradient = gradient.copy()
+    assert loss.forward(logits, Y) == pytest.approx(value, rel=1e-12)
+    first.backward(scale.backward(last.backward(loss.backward())))
+    np.testing.assert_allclose(model._buffers.gradients, gradient, rtol=1e-10, atol=1e-14)
+
+
+def test_frozen_python_layer_keeps_its_parameters():
+    model = _model(Scale())
+    model.layers[1].trainable = False
+    before = model.layers[1].parameter("scale").copy()
+    model.fit(X, Y, epochs=5, verbose=0)
+    np.testing.assert_array_equal(model.layers[1].parameter("scale"), before)
+
+
+def test_python_layer_of_a_copy_has_its_own_arrays():
+    model = _model(Scale())
+    twin = model.to()
+    twin.layers[1].parameter("scale")[...] = 9
+    assert not (model.layers[1].parameter("scale") == 9).any()
+
+
+def test_layer_of_an_own_op_trains_and_its_gradient_is_right(bent, rng):
+    model = _model(bent(0.7))
+    assert _gradient_error(model, rng) < 1e-6
+    assert "bend" in str(model.program)
+    history = model.fit(X, Y, epochs=60, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    x = np.array([[1.0, 2.0]])
+    np.testing.assert_allclose(bent(0.5, dtype="float64").forward(x), x + 0.5 * np.sin(x))
+
+
+def test_number_of_an_own_layer_is_data_of_the_run(bent):
+    model = _model(bent(0.7))
+    _, runner = model._runner("train")
+    before = model.evaluate(X, Y)["loss"]
+    model.layers[1].amount = 0.1
+    assert model._runner("train")[1] is runner
+    assert model.evaluate(X, Y)["loss"] != before
+
+
+def test_lowering_mistakes_are_explained(bent):
+    class Wrong(nn.Layer):
+        def lower(self, b):
+            b.forward("bend", b.x, b.output(4), scalars={"amount": "angle"})
+
+    with pytest.raises(nn.errors.OptionError, match="'angle'"):
+        _ = _model(Wrong()).program
+
+    class Unknown(nn.Layer):
+        def lower(self, b):
+            b.forward("bent", b.x, b.output(4))
+
+    with pytest.raises(nn.errors.UnknownNameError, match="bend"):
+        _ = _model(Unknown()).program
+
+    class Few(nn.Layer):
+        def lower(self, b):
+            b.forward("bend", b.x)
+
+    with pytest.raises(nn.errors.OptionError, match="takes 2 arrays"):
+        _ = _model(Few()).program
+
+
+def test_backend_by_inheritance_overrides_what_it_likes():
+    reference = type(nn.get_backend("numpy"))
+
+    class Counting(reference):
+        name = "counting"
+        calls = 0
+
+        def kernel(self, op):
+            found = super().kernel(op)
+            if op != "dense":
+                return found
+
+            def dense(*arrays, **scalars):
+                Counting.calls += 1
+                found(*arrays, **scalars)
+
+            return dense
+
+    own, plain = _model(Cube(), Counting()), _model(Cube())
+    own.fit(X, Y, epochs=3, verbose=0)
+    plain.fit(X, Y, epochs=3, verbose=0)
+    assert Counting.calls == 6
+    np.testing.assert_array_equal(own.parameters, plain.parameters)
+    assert nn.functional.dense(X, np.eye(2), np.zeros(2), backend=Counting()).shape == X.shape
+    assert Counting.calls == 7

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nnfast.errors import OptionError, UnknownNameError
+from nnfast.linking import Part, link_backward, place, rename
 from nnfast.program import Layout, Program
 from nnfast.protocol import OPS, RUN_SCALARS, Buffer, Op
 
@@ -22,26 +23,6 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 # Activations that `dense` applies itself: elementwise, with a derivative that needs only the output.
 FUSED_ACTIVATIONS = ("relu", "leaky_relu", "elu", "softplus", "sigmoid", "tanh")
-
-
-class _Part:
-    """What one layer emitted. `dy` and `dx` are placeholders until the gradients are linked."""
-
-    def __init__(self, prefix: str, x: Buffer, trainable: bool) -> None:
-        self.prefix = prefix
-        self.x = x
-        self.y = x  # unless the layer has an output of its own
-        self.trainable = trainable
-        self.forward: list[Op] = []
-        self.backward: list[Op] = []
-
-    @property
-    def dy(self) -> Buffer:
-        return Buffer(f"{self.prefix}.dy", "arena", -1, self.y.shape)
-
-    @property
-    def dx(self) -> Buffer:
-        return Buffer(f"{self.prefix}.dx", "arena", -1, self.x.shape)
 
 
 class Builder:
@@ -79,7 +60,7 @@ class Builder:
         self.slots: tuple[str, ...] = ()
         self.state = 0
         self.x = Buffer("x", "x", 0, ("N", n_inputs))
-        self._parts: list[_Part] = []
+        self._parts: list[Part] = []
         self._tail: list[Op] = []  # loss and metrics
         self._penalties: list[Op] = []
         self._updates: list[Op] = []
@@ -96,7 +77,7 @@ class Builder:
     def layer(self, index: int, scalars: tuple[str, ...], trainable: bool) -> Iterator[None]:
         """Everything emitted inside belongs to the layer at `index`."""
         self.index = index
-        part = _Part(str(index), self.x, trainable)
+        part = Part(str(index), self.x, trainable)
         self._parts.append(part)
         self._owner = (str(index), scalars)
         yield
@@ -299,9 +280,9 @@ class Builder:
             ops += part.forward
         ops += self._tail
         if self.mode == "predict":
-            ops = _rename(ops, {self.x.name: Buffer("output", "output", 0, self.x.shape)})
+            ops = rename(ops, {self.x.name: Buffer("output", "output", 0, self.x.shape)})
         if self.differentiate and self._loss_gradient is not None:
-            ops += self._linked_backward()
+            ops += link_backward(self._parts, self._loss_gradient, self._trainable)
         if self._tail:
             ops += self._penalties
         if self.mode == "update":
@@ -315,7 +296,7 @@ class Builder:
             )
             flats = self.flat("parameters"), self.flat(self.parameter_space)
             ops.append(self._op("update", "random_search_accept", (*flats, sums, best), {}, {}))
-        placed, columns = _place(ops)
+        placed, columns = place(ops)
         return Program(
             self.mode,
             self.training,
@@ -331,45 +312,7 @@ class Builder:
             columns,
         )
 
-    def _linked_backward(self) -> list[Op]:
-        """Backward ops, last layer first: each dy becomes the dx of the layer after, or None where no one needs it."""
-        blocks = {b.name.partition(".")[0] for b in self.layout.blocks if b.name not in self.frozen}
-        wanted = [i for i, part in enumerate(self._parts) if part.prefix in blocks]
-        lowest = wanted[0] if wanted else len(self._parts)
-        gradient, linked = self._loss_gradient, []
-        for i in range(len(self._parts) - 1, lowest - 1, -1):
-            part = self._parts[i]
-            if not part.backward:  # passes its input on
-                continue
-            below = part.dx if i > lowest else None
-            linked += _rename(part.backward, {part.dy.name: gradient, part.dx.name: below})
-            gradient = below
-        return linked
-
-
-def _rename(ops: list[Op], names: Mapping[str, Buffer | None]) -> list[Op]:
-    return [op._replace(args=tuple(names.get(b.name, b) if b else None for b in op.args)) for op in ops]
-
-
-def _place(ops: list[Op]) -> tuple[list[Op], int]:
-    """Give every arena array its columns: first fit over the spans from first to last use. Returns ops and columns."""
-    spans: dict[str, tuple[Buffer, int, int]] = {}
-    for i, op in enumerate(ops):
-        for b in op.args:
-            if b is not None and b.space == "arena":
-                spans[b.name] = (b, spans[b.name][1] if b.name in spans else i, i)
-    placed: dict[str, tuple[Buffer, int, int]] = {}
-    columns = 0
-    for name, (b, first, last) in sorted(spans.items(), key=lambda s: s[1][1]):
-        offset = 0
-        for other, start, end in sorted(placed.values(), key=lambda p: p[0].offset):
-            if (
-                start <= last
-                and end >= first
-                and other.offset < offset + b.width
-                and offset < other.offset + other.width
-            ):
-                offset = other.offset + other.width
-        placed[name] = (b._replace(offset=offset), first, last)
-        columns = max(columns, offset + b.width)
-    return _rename(ops, {name: b for name, (b, _, _) in placed.items()}), columns
+    @property
+    def _trainable(self) -> set[str]:
+        """Prefixes of the layers with parameters that train."""
+        return {b.name.partition(".")[0] for b in self.layout.blocks if b.name not in self.frozen}

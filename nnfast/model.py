@@ -16,12 +16,12 @@ from nnfast.assembly import assemble, check_parts
 from nnfast.errors import DTypeError, OwnershipError, ShapeError, StateError
 from nnfast.layers.base import Layer
 from nnfast.losses import Loss
-from nnfast.lowering import Builder
 from nnfast.metrics import Metric
 from nnfast.optimizers.base import Optimizer
 from nnfast.predictor import Predictor
 from nnfast.program import Program
-from nnfast.protocol import Backend, Runner
+from nnfast.programs import Programs
+from nnfast.protocol import Backend
 from nnfast.random import as_rng, draw_key
 from nnfast.registry import get_backend
 from nnfast.text import table
@@ -72,7 +72,7 @@ class Model:
             layer._key = self._key
         self._epochs = 0  # epochs begun over the model's life: the number of the next shuffle
         self._optimizer: Optimizer | None = None
-        self._compiled: dict[tuple[str, bool], tuple[Any, Program, Runner]] = {}
+        self._programs = Programs(self)
         if optimizer is not None:
             self.optimizer = optimizer
 
@@ -265,64 +265,10 @@ class Model:
     @property
     def program(self) -> Program:
         """One step as data: the training step, or the prediction of a model that cannot train. `print` it."""
-        return self._lower(self._main_mode(), None)
+        return self._programs.lower(self._main_mode())
 
     def _main_mode(self) -> str:
         return "train" if self.loss is not None and self._optimizer is not None else "predict"
-
-    def _lower(self, mode: str, training: bool | None) -> Program:
-        frozen = {b.name for b in self._layout.blocks if not self._layers[int(b.name.partition(".")[0])].trainable}
-        b = Builder(mode, self._dtype.name, self._layout, self.n_inputs, training=training, frozen=frozenset(frozen))
-        if mode in ("train", "update"):
-            assert self._optimizer is not None
-            self._optimizer.lower(b)
-        for i, layer in enumerate(self._layers):
-            with b.layer(i, layer.scalars, layer.trainable):
-                layer.lower(b)
-        if mode == "predict" and self.loss is not None and self.loss.head is not None:
-            with b.layer(len(self._layers), (), False):
-                b.activation(self.loss.head)
-        if mode in ("train", "gradient", "evaluate"):
-            assert self.loss is not None
-            with b.owner("loss", self.loss.scalars):
-                self.loss.lower(b)
-            for metric in self._metrics if mode != "gradient" else ():
-                with b.owner(f"metric:{metric.name}", metric.scalars):
-                    metric.lower(b)
-        return b.finish()
-
-    def _runner(self, mode: str, training: bool | None = None) -> tuple[Program, Runner]:
-        """The Program of a mode and its runner, kept until the structure changes; optimizer arrays made as needed."""
-        structure = (
-            tuple(layer.structure() for layer in self._layers),
-            type(self.loss),
-            self._optimizer and self._optimizer.structure(),
-        )
-        key = (mode, bool(training))
-        if key not in self._compiled or self._compiled[key][0] != structure:
-            program = self._lower(mode, training)
-            self._compiled[key] = (structure, program, self._backend.compile(program))
-        _, program, runner = self._compiled[key]
-        for name in program.slots:
-            if name not in self._buffers.slots:
-                self._buffers.slots[name] = self._backend.zeros(self._layout.size, self._dtype)
-        if program.state > len(self._buffers.state):
-            self._buffers.state = self._backend.asarray(np.full(program.state, np.inf))
-        return program, runner
-
-    def _scalars(self, program: Program) -> np.ndarray[Any, Any]:
-        """The numbers that the Program names, as they are now."""
-        return np.array([self._scalar(name) for name in program.scalars], dtype=np.float64)
-
-    def _scalar(self, name: str) -> float:
-        prefix, _, attribute = name.rpartition(".")
-        if prefix == "optimizer":
-            assert self._optimizer is not None
-            return self._optimizer.scalar(attribute)
-        if prefix.startswith("metric:"):
-            metric = next(m for m in self._metrics if f"metric:{m.name}" == prefix)
-            return metric.scalar(attribute, self.loss)
-        return float(getattr(self.loss if prefix == "loss" else self._layers[int(prefix)], attribute))
 
     def _update_by_hand(self, layers: list[Layer]) -> None:
         """One optimizer step from the gradients that the layers hold."""
@@ -355,7 +301,7 @@ class Model:
 
     def backend_report(self) -> str:
         """Who runs each op of the program, and why, as a table."""
-        _, runner = self._runner(self._main_mode())
+        _, runner = self._programs.runner(self._main_mode())
         rows = [[str(i), r.op, r.implementation, r.reason] for i, r in enumerate(runner.report())]
         return f"backend {self._backend.name}\n" + table(["#", "op", "implementation", "note"], rows, right=(0,))
 

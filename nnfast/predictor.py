@@ -24,7 +24,7 @@ class Predictor:
     """
 
     def __init__(self, model: Model, batch: int) -> None:
-        program = model._lower("predict", None)
+        program = model._programs.lower("predict")
         self._model = model
         self._program = program
         self._runner = model.backend.compile(program)
@@ -46,6 +46,6 @@ class Predictor:
         elif out.dtype != self._dtype or not out.flags.c_contiguous:
             raise DTypeError(f"out must be a C-contiguous array of {self._dtype}; given: {out.dtype}")
         self._job.x, self._job.output = backend.asarray(x), out
-        self._job.scalars = self._model._scalars(self._program)
+        self._job.scalars = self._model._programs.scalars(self._program)
         self._runner.run(self._job)
         return out

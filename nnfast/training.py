@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnfast.batches import EVALUATION_ROWS, Data, make_job, prepare, prepare_validation
 from nnfast.callbacks import CallbackList, Progress
-from nnfast.errors import DTypeError, NonFiniteWarning, OptionError, StateError
+from nnfast.errors import NonFiniteWarning, OptionError, StateError
 from nnfast.history import History, Tally
 from nnfast.protocol import Job, Result
 from nnfast.random import permutation
-from nnfast.validation import features, integer, weights
+from nnfast.validation import features, integer
 
 if TYPE_CHECKING:
     from nnfast.model import Model
@@ -27,57 +28,6 @@ __all__ = ["evaluate", "fit", "predict", "run_once", "train_on_batch", "update"]
 
 JOB_SECONDS = 0.1
 ORDER_ROWS = 4_000_000  # row numbers drawn for one job at most: 32 MB
-EVALUATION_ROWS = 4096  # rows per batch where the caller names no batch size
-
-
-class _Data:
-    """Checked rows on the model's backend, with how they fall into batches of `size`; weights stay on the host."""
-
-    def __init__(self, x: Any, y: Any, weight: Any, size: int) -> None:
-        self.x = x
-        self.y = y
-        self.weight = weight
-        self.size = min(size, len(x))
-
-    @property
-    def rows(self) -> int:
-        return len(self.x)
-
-    @property
-    def starts(self) -> np.ndarray[Any, Any]:
-        return np.arange(0, self.rows, self.size)
-
-    @property
-    def batch_rows(self) -> np.ndarray[Any, Any]:
-        """Rows of each batch of an epoch."""
-        return np.diff(np.append(self.starts, self.rows)).astype(np.float64)
-
-    def batch_weights(self, order: Any) -> np.ndarray[Any, Any]:
-        """Σ weight of each batch of each epoch, flat: `order` is (epochs, rows) or None for one epoch as it stands."""
-        if self.weight is None:
-            return np.tile(self.batch_rows, 1 if order is None else len(order))
-        ordered = self.weight[None] if order is None else self.weight[order]
-        return np.asarray(np.add.reduceat(ordered, self.starts, axis=1, dtype=np.float64)).reshape(-1)
-
-
-def _data(model: Model, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = "") -> _Data:
-    x = features(f"{prefix}X", X, model.n_inputs, model.dtype)
-    assert model.loss is not None
-    y = model.loss.check(f"{prefix}y", y, len(x), model.n_outputs, model.dtype)
-    for metric in model.metrics:
-        metric.check(y)
-    w = weights(f"{prefix}sample_weight", sample_weight, len(x), model.dtype)
-    size = len(x) if batch_size is None else integer("batch_size", batch_size, 1)
-    backend = model.backend
-    return _Data(backend.asarray(x), backend.asarray(y), w, size)
-
-
-def _job(model: Model, data: _Data | None, scalars: Any, **fields: Any) -> Job:
-    job = Job(model._buffers, None, key=model._key, scalars=scalars, **fields)
-    if data is not None:
-        job.x, job.y, job.batch_size = data.x, data.y, data.size
-        job.sample_weight = None if data.weight is None else model.backend.asarray(data.weight)
-    return job
 
 
 def _penalized(model: Model) -> bool:
@@ -104,14 +54,14 @@ def fit(
     model._needs("fit", optimizer=True)
     epochs = integer("epochs", epochs, 0)
     validation_every = integer("validation_every", validation_every, 1)
-    data = _data(model, X, y, sample_weight, batch_size)
-    validation = _validation(model, validation_data)
+    data = prepare(model, X, y, sample_weight, batch_size)
+    validation = prepare_validation(model, validation_data)
     optimizer = model.optimizer
     assert optimizer is not None
     if not optimizer.uses_gradients and (data.size < data.rows or on_gradients is not None):
         raise OptionError(f"{type(optimizer).__name__} takes the whole set at once and has no gradients")
     hooks = CallbackList(callbacks, on_gradients)
-    program, _ = model._runner("train")
+    program, _ = model._programs.runner("train")
     if not optimizer.uses_gradients:
         _begin_search(model, data)
     shuffled = bool(shuffle) and data.size < data.rows
@@ -145,7 +95,7 @@ def _is_due(run: _Run, every: int, epochs: int) -> bool:
 class _Run:
     """One training run's position, and its next job."""
 
-    def __init__(self, model: Model, data: _Data, shuffled: bool, on_gradients: Any) -> None:
+    def __init__(self, model: Model, data: Data, shuffled: bool, on_gradients: Any) -> None:
         self._model = model
         self._data = data
         self._shuffled = shuffled
@@ -156,7 +106,7 @@ class _Run:
         self._seconds = 0.0  # per step, of the last job; 0: not known yet
         self._orders: dict[int, np.ndarray[Any, Any]] = {}
         self._warned = False
-        self._program, self._runner = model._runner("train")
+        self._program, self._runner = model._programs.runner("train")
 
     @property
     def epochs_done(self) -> int:
@@ -176,10 +126,10 @@ class _Run:
         order = self._order(epoch, last + 1) if self._shuffled else None
         every = data.batch_weights(order) if order is not None else np.tile(data.batch_weights(None), last + 1 - epoch)
         step_weights = every[batch : batch + steps]
-        job = _job(
+        job = make_job(
             model,
             data,
-            model._scalars(self._program),
+            model._programs.scalars(self._program),
             order=order,
             steps=steps,
             first_batch=batch,
@@ -228,32 +178,23 @@ class _Run:
             )
 
 
-def _begin_search(model: Model, data: _Data) -> None:
+def _begin_search(model: Model, data: Data) -> None:
     """Ready a random search for this data: the candidate starts as the best, whose loss is measured anew."""
     assert model.optimizer is not None
     model._buffers.slots["candidate"][...] = model._buffers.parameters
     if model.optimizer.steps == 0:
         model._buffers.state[...] = np.inf
         return
-    program, runner = model._runner("evaluate", True)
-    job = _job(model, data, model._scalars(program), first_step=model.optimizer.steps)
+    program, runner = model._programs.runner("evaluate", True)
+    job = make_job(model, data, model._programs.scalars(program), first_step=model.optimizer.steps)
     model._buffers.state[...] = model.backend.asarray(runner.run(job).sums[0])
 
 
-def _validation(model: Model, given: tuple[Any, ...] | None) -> _Data | None:
-    if given is None:
-        return None
-    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-        raise DTypeError("validation_data must be (X, y) or (X, y, sample_weight)")
-    X, y, w = (*given, None)[:3]
-    return _data(model, X, y, w, EVALUATION_ROWS, "validation ")
-
-
-def _evaluate(model: Model, data: _Data) -> dict[str, float]:
-    program, runner = model._runner("evaluate")
+def _evaluate(model: Model, data: Data) -> dict[str, float]:
+    program, runner = model._programs.runner("evaluate")
     step_weights = data.batch_weights(None)
     normalisers = np.where(step_weights > 0, step_weights, 1.0)
-    job = _job(model, data, model._scalars(program), steps=len(data.starts), normalisers=normalisers)
+    job = make_job(model, data, model._programs.scalars(program), steps=len(data.starts), normalisers=normalisers)
     tally = Tally(program.sums, model.metrics, data.batch_rows, penalized=_penalized(model))
     return {name: float(v[0]) for name, v in tally.add(runner.run(job).sums, step_weights).items()}
 
@@ -262,16 +203,22 @@ def evaluate(model: Model, X: Any, y: Any, *, batch_size: int | None, sample_wei
     """See `Model.evaluate`."""
     model._needs("evaluate")
     size = EVALUATION_ROWS if batch_size is None else batch_size
-    return _evaluate(model, _data(model, X, y, sample_weight, size))
+    return _evaluate(model, prepare(model, X, y, sample_weight, size))
 
 
 def predict(model: Model, X: Any, batch_size: int | None) -> Any:
     """See `Model.predict`."""
     x = features("X", X, model.n_inputs, model.dtype)
     size = EVALUATION_ROWS if batch_size is None else integer("batch_size", batch_size, 1)
-    program, runner = model._runner("predict")
+    program, runner = model._programs.runner("predict")
     output = model.backend.empty((len(x), model.n_outputs), model.dtype)
-    job = Job(model._buffers, model.backend.asarray(x), output=output, batch_size=size, scalars=model._scalars(program))
+    job = Job(
+        model._buffers,
+        model.backend.asarray(x),
+        output=output,
+        batch_size=size,
+        scalars=model._programs.scalars(program),
+    )
     job.steps = -(-len(x) // size)
     runner.run(job)
     return output
@@ -282,15 +229,15 @@ def run_once(
 ) -> dict[str, float]:
     """One step of a program on all of these rows at once; loss and metrics."""
     model._needs("this call", optimizer=mode == "train")
-    data = _data(model, X, y, sample_weight, None)
-    program, runner = model._runner(mode, training or mode == "train")
+    data = prepare(model, X, y, sample_weight, None)
+    program, runner = model._programs.runner(mode, training or None)
     optimizer = model.optimizer
     step = optimizer.steps if optimizer is not None else 0
     step_weights = data.batch_weights(None)
-    job = _job(
+    job = make_job(
         model,
         data,
-        model._scalars(program),
+        model._programs.scalars(program),
         learning_rates=None if optimizer is None else optimizer.learning_rates(step, 1),
         normalisers=step_weights,
         first_step=step + 1,
@@ -318,7 +265,8 @@ def update(model: Model) -> None:
     """Clip and apply the gradients as they stand: the last part of a step."""
     optimizer = model.optimizer
     assert optimizer is not None
-    program, runner = model._runner("update")
+    program, runner = model._programs.runner("update")
     rates = optimizer.learning_rates(optimizer.steps, 1)
-    runner.run(_job(model, None, model._scalars(program), learning_rates=rates, first_step=optimizer.steps + 1))
+    scalars = model._programs.scalars(program)
+    runner.run(make_job(model, None, scalars, learning_rates=rates, first_step=optimizer.steps + 1))
     optimizer.steps += 1

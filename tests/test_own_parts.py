@@ -142,10 +142,10 @@ def test_layer_of_an_own_op_trains_and_its_gradient_is_right(bent, rng):
 
 def test_number_of_an_own_layer_is_data_of_the_run(bent):
     model = _model(bent(0.7))
-    _, runner = model._runner("train")
+    _, runner = model._programs.runner("train")
     before = model.evaluate(X, Y)["loss"]
     model.layers[1].amount = 0.1
-    assert model._runner("train")[1] is runner
+    assert model._programs.runner("train")[1] is runner
     assert model.evaluate(X, Y)["loss"] != before
 
 

@@ -1,0 +1,76 @@
+"""The last steps of lowering: gradients linked backwards through the layers, and arrays placed in the arena."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nnfast.protocol import Buffer, Op
+
+__all__ = ["Part", "link_backward", "place", "rename"]
+
+
+class Part:
+    """What one layer emitted. `dy` and `dx` are placeholders until the gradients are linked."""
+
+    def __init__(self, prefix: str, x: Buffer, trainable: bool) -> None:
+        self.prefix = prefix
+        self.x = x
+        self.y = x  # unless the layer has an output of its own
+        self.trainable = trainable
+        self.forward: list[Op] = []
+        self.backward: list[Op] = []
+
+    @property
+    def dy(self) -> Buffer:
+        return Buffer(f"{self.prefix}.dy", "arena", -1, self.y.shape)
+
+    @property
+    def dx(self) -> Buffer:
+        return Buffer(f"{self.prefix}.dx", "arena", -1, self.x.shape)
+
+
+def link_backward(parts: Sequence[Part], loss_gradient: Buffer, trainable: set[str]) -> list[Op]:
+    """Backward ops, last layer first: each dy becomes the dx of the layer after, or None where no one needs it.
+
+    `trainable` are the prefixes of the layers whose parameters train; below the lowest of them nothing is computed.
+    """
+    wanted = [i for i, part in enumerate(parts) if part.prefix in trainable]
+    lowest = wanted[0] if wanted else len(parts)
+    gradient: Buffer | None = loss_gradient
+    linked: list[Op] = []
+    for i in range(len(parts) - 1, lowest - 1, -1):
+        part = parts[i]
+        if not part.backward:  # passes its input on
+            continue
+        below = part.dx if i > lowest else None
+        linked += rename(part.backward, {part.dy.name: gradient, part.dx.name: below})
+        gradient = below
+    return linked
+
+
+def rename(ops: list[Op], names: Mapping[str, Buffer | None]) -> list[Op]:
+    return [op._replace(args=tuple(names.get(b.name, b) if b else None for b in op.args)) for op in ops]
+
+
+def place(ops: list[Op]) -> tuple[list[Op], int]:
+    """Give every arena array its columns: first fit over the spans from first to last use. Returns ops and columns."""
+    spans: dict[str, tuple[Buffer, int, int]] = {}
+    for i, op in enumerate(ops):
+        for b in op.args:
+            if b is not None and b.space == "arena":
+                spans[b.name] = (b, spans[b.name][1] if b.name in spans else i, i)
+    placed: dict[str, tuple[Buffer, int, int]] = {}
+    columns = 0
+    for name, (b, first, last) in sorted(spans.items(), key=lambda s: s[1][1]):
+        offset = 0
+        for other, start, end in sorted(placed.values(), key=lambda p: p[0].offset):
+            if (
+                start <= last
+                and end >= first
+                and other.offset < offset + b.width
+                and offset < other.offset + other.width
+            ):
+                offset = other.offset + other.width
+        placed[name] = (b._replace(offset=offset), first, last)
+        columns = max(columns, offset + b.width)
+    return rename(ops, {name: b for name, (b, _, _) in placed.items()}), columns

@@ -1,0 +1,279 @@
+"""Training: the same run twice gives the same bits, fit reports what it should, callbacks get their turn."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+import nnfast as nn
+from nnfast.errors import NonFiniteWarning
+
+X, Y = nn.datasets.spiral(40, 3, 0)
+TARGETS = (X[:, :1] * X[:, 1:]).astype(np.float32)
+
+
+def _classifier(optimizer=None, **changes):
+    layers = [nn.Dense(2, 16, weight_l2=1e-4), nn.ReLU(), nn.Dropout(0.1), nn.Dense(16, 3)]
+    settings = {"loss": nn.SoftmaxCrossEntropy(), "optimizer": optimizer or nn.Adam(0.02), "metrics": ["accuracy"]}
+    return nn.Model(layers, **(settings | {"backend": "numpy", "rng": 0} | changes))
+
+
+def _regressor(**changes):
+    layers = [nn.Dense(2, 16), nn.Tanh(), nn.Dense(16, 1)]
+    settings = {"loss": nn.MeanSquaredError(), "optimizer": nn.Adam(0.02), "metrics": ["r2"]}
+    return nn.Model(layers, **(settings | {"backend": "numpy", "rng": 0} | changes))
+
+
+def _fit(model, X=X, y=Y, **options):
+    return model.fit(X, y, **({"epochs": 6, "batch_size": 32, "verbose": 0} | options)).history
+
+
+# ---- reproducibility ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [nn.SGD, nn.Adagrad, nn.RMSprop, nn.Adam, nn.AdamW])
+def test_same_run_twice_gives_the_same_bits(optimizer):
+    one, two = (_classifier(optimizer(0.02, clip_norm=1.0)) for _ in range(2))
+    assert _fit(one) == _fit(two)
+    np.testing.assert_array_equal(one.parameters, two.parameters)
+
+
+def test_where_jobs_are_cut_changes_nothing(monkeypatch):
+    whole = _classifier()
+    expected = _fit(whole)
+    monkeypatch.setattr("nnfast.training.JOB_SECONDS", 0.0)  # one step per job
+    single = _classifier()
+    assert _fit(single) == expected
+    np.testing.assert_array_equal(single.parameters, whole.parameters)
+
+
+def test_training_in_pieces_is_training_at_once():
+    whole, pieces = _classifier(), _classifier()
+    expected = _fit(whole, epochs=6)
+    got = [_fit(pieces, epochs=n)["loss"] for n in (1, 2, 3)]
+    assert [value for part in got for value in part] == expected["loss"]
+
+
+def test_other_seed_other_weights_and_order():
+    assert _fit(_classifier(rng=1)) != _fit(_classifier(rng=0))
+
+
+def test_shuffling_reorders_and_needs_batches():
+    shuffled, ordered = _classifier(), _classifier()
+    assert _fit(shuffled, shuffle=True) != _fit(ordered, shuffle=False)
+    one, two = _classifier(), _classifier()
+    assert _fit(one, shuffle=True, batch_size=None) == _fit(two, shuffle=False, batch_size=1000)
+
+
+def test_every_row_is_used_once_per_epoch():
+    seen = []
+
+    class Spy(nn.PythonLayer):
+        def compute(self, x, training):
+            seen.append(x.copy())
+            return x
+
+        def gradient(self, dy):
+            return dy
+
+    model = nn.Model([Spy(), nn.Dense(1, 1)], nn.MeanSquaredError(), nn.SGD(0.0), backend="numpy", rng=0)
+    rows = np.arange(23, dtype=np.float32).reshape(-1, 1)
+    _fit(model, rows, rows, epochs=2, batch_size=5)
+    assert [len(b) for b in seen] == [5, 5, 5, 5, 3] * 2
+    first, second = np.concatenate(seen[:5]), np.concatenate(seen[5:])
+    assert not np.array_equal(first, second)
+    for epoch in (first, second):
+        np.testing.assert_array_equal(np.sort(epoch, axis=0), rows)
+
+
+# ---- what fit reports --------------------------------------------------------------------------------------
+
+
+def test_history_is_the_mean_of_batches_before_their_update():
+    model, twin = _regressor(), _regressor()
+    history = _fit(model, X, TARGETS, epochs=1, batch_size=50, shuffle=False)
+    losses = [twin.train_on_batch(X[i : i + 50], TARGETS[i : i + 50])["loss"] for i in (0, 50, 100)]
+    assert history["loss"][0] == pytest.approx(np.average(losses, weights=[50, 50, 20]), rel=1e-12)
+    assert len(_fit(model, X, TARGETS, epochs=4)["loss"]) == 4
+
+
+def test_penalty_is_in_the_loss_and_data_loss_beside_it():
+    model = _classifier()
+    before = model.evaluate(X, Y)
+    assert before["loss"] == pytest.approx(before["data_loss"] + model.layers[0].penalty(), rel=1e-6)
+    assert set(_fit(model)) == {"loss", "data_loss", "accuracy"}
+    assert set(_fit(_regressor(), X, TARGETS)) == {"loss", "r2"}
+
+
+def test_sample_weights_are_repetitions():
+    counts = np.arange(len(X)) % 3
+    repeated = np.repeat(np.arange(len(X)), counts)
+    weighted, plain = _regressor(dtype="float64"), _regressor(dtype="float64")
+    value, gradient = weighted.loss_and_gradient(X, TARGETS, sample_weight=counts)
+    expected, reference = plain.loss_and_gradient(X[repeated], TARGETS[repeated])
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(gradient, reference, rtol=1e-9, atol=1e-14)
+    one = weighted.evaluate(X, TARGETS, sample_weight=counts, batch_size=17)
+    two = plain.evaluate(X[repeated], TARGETS[repeated], batch_size=11)
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-12)
+    assert one["r2"] == pytest.approx(two["r2"], rel=1e-9)
+
+
+def test_batch_with_only_zero_weights_does_no_harm():
+    w = np.ones(len(X))
+    w[:32] = 0
+    model = _classifier()
+    history = _fit(model, sample_weight=w, shuffle=False)
+    assert np.isfinite(history["loss"]).all()
+    assert np.isfinite(model.parameters).all()
+
+
+def test_r2_over_batches_is_that_of_the_whole_even_far_from_zero():
+    model = nn.Model([nn.Dense(2, 2)], nn.MeanSquaredError(), metrics=["r2"], backend="numpy", dtype="float64", rng=0)
+    y = 1e6 + X @ np.array([[1.0, 2.0], [3.0, -1.0]])
+    model.set_weights([np.array([[1.1, 2.0], [3.0, -1.0]]), np.full(2, 1e6)])
+    residual = ((model.predict(X) - y) ** 2).sum(axis=0)
+    expected = (1 - residual / ((y - y.mean(axis=0)) ** 2).sum(axis=0)).mean()
+    assert model.evaluate(X, y, batch_size=7)["r2"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_validation_is_measured_and_changes_nothing():
+    plain, watched = _classifier(), _classifier()
+    expected = _fit(plain)
+    history = _fit(watched, validation_data=(X[:50], Y[:50]), validation_every=2)
+    assert {k: v for k, v in history.items() if not k.startswith("val_")} == expected
+    assert len(history["val_loss"]) == 3
+    assert history["val_accuracy"][-1] == watched.evaluate(X[:50], Y[:50])["accuracy"]
+
+
+def test_evaluate_and_predict_advance_nothing():
+    one, two = _classifier(), _classifier()
+    _fit(one, epochs=2)
+    one.evaluate(X, Y)
+    one.predict(X)
+    one.loss_and_gradient(X, Y, training=True)
+    _fit(one, epochs=2)
+    _fit(two, epochs=2)
+    _fit(two, epochs=2)
+    np.testing.assert_array_equal(one.parameters, two.parameters)
+
+
+def test_zero_epochs_do_nothing():
+    model = _classifier()
+    before = model.parameters.copy()
+    assert _fit(model, epochs=0) == {}
+    np.testing.assert_array_equal(model.parameters, before)
+
+
+def test_nan_in_the_data_warns_once_and_propagates():
+    model = _regressor()
+    bad = X.copy()
+    bad[3] = np.nan
+    with pytest.warns(NonFiniteWarning, match="epoch 1"):
+        history = _fit(model, bad, TARGETS)
+    assert np.isnan(history["loss"][-1])
+
+
+def test_verbose_levels_write_where_they_say(capsys):
+    _fit(_classifier(), verbose=0)
+    assert capsys.readouterr() == ("", "")
+    _fit(_classifier(), verbose=2, epochs=3)
+    out, err = capsys.readouterr()
+    assert [line.split()[1] for line in out.splitlines()] == ["1/3", "2/3", "3/3"]
+    assert err == ""
+    _fit(_classifier(), verbose=1)
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_bar_on_a_terminal(monkeypatch):
+    pytest.importorskip("rich")
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    _fit(_classifier(), verbose=1)
+    assert "6/6" in sys.stderr.getvalue()
+
+
+# ---- callbacks ---------------------------------------------------------------------------------------------
+
+
+def test_callbacks_are_called_when_due_and_can_stop():
+    calls = []
+
+    class Watch(nn.Callback):
+        every = 3
+
+        def on_begin(self, model, epochs):
+            calls.append(("begin", epochs))
+
+        def on_epoch(self, model, epoch, logs):
+            calls.append((epoch, sorted(logs)))
+
+        def on_end(self, model, history):
+            calls.append(("end", history.epochs))
+
+    _fit(_classifier(), epochs=7, callbacks=[Watch()])
+    names = ["accuracy", "data_loss", "loss"]
+    assert calls == [("begin", 7), (3, names), (6, names), (7, names), ("end", 7)]
+    assert len(_fit(_classifier(), epochs=50, callbacks=[lambda model, epoch, logs: epoch == 4])["loss"]) == 4
+
+
+def test_early_stopping_restores_the_best():
+    model = _classifier(nn.SGD(3.0, decay=0))
+    stop = nn.EarlyStopping("loss", patience=5, restore_best=True)
+    history = _fit(model, epochs=400, callbacks=[stop], batch_size=None)
+    assert stop.stopped_epoch == len(history["loss"]) < 400
+    assert stop.best == min(history["loss"])
+    assert stop.best_epoch == np.argmin(history["loss"]) + 1
+
+
+def test_early_stopping_names_what_it_can_watch():
+    with pytest.raises(nn.errors.OptionError, match=r"val_f1.*loss"):
+        _fit(_classifier(), callbacks=[nn.EarlyStopping("val_f1")])
+
+
+def test_gradient_hook_sees_and_may_change_the_flat_gradient():
+    norms = []
+
+    def halve(flat):
+        norms.append(float(np.linalg.norm(flat)))
+        flat *= 0.5
+
+    halved = _classifier(nn.SGD(0.2))
+    plain = _classifier(nn.SGD(0.1))
+    _fit(halved, epochs=1, batch_size=None, on_gradients=halve)
+    _fit(plain, epochs=1, batch_size=None)
+    assert len(norms) == 1
+    np.testing.assert_allclose(halved.parameters, plain.parameters, rtol=1e-6, atol=1e-7)
+
+
+# ---- random search -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["sample", "perturb"])
+def test_random_search_holds_the_best_and_never_gets_worse(mode):
+    V, v = nn.datasets.vertical(30, 3, 0)
+    layers = [nn.Dense(2, 3, nn.initializers.normal(0.01)), nn.ReLU(), nn.Dense(3, 3, nn.initializers.normal(0.01))]
+    settings = {"loss": nn.SoftmaxCrossEntropy(), "metrics": ["accuracy"], "backend": "numpy", "rng": 0}
+    model = nn.Model(layers, optimizer=nn.RandomSearch(0.05, mode), **settings)
+    history = _fit(model, V, v, epochs=200, batch_size=None)
+    assert (np.diff(history["loss"]) <= 0).all()
+    measured = model.evaluate(V, v)
+    assert measured["loss"] == pytest.approx(history["loss"][-1], rel=1e-6)
+    assert measured["accuracy"] == history["accuracy"][-1]
+    again = _fit(model, V[::2], v[::2], epochs=20, batch_size=None)  # other data: its loss is measured anew
+    assert again["loss"][-1] <= model.to().evaluate(V[::2], v[::2])["loss"] + 1e-6
+
+
+def test_random_search_leaves_frozen_layers_and_padding_alone():
+    layers = [nn.Dense(2, 3), nn.ReLU(), nn.Dense(3, 3)]
+    model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.RandomSearch(0.5), backend="numpy", rng=0)
+    layers[0].trainable = False
+    before = layers[0].weights.copy()
+    _fit(model, epochs=50, batch_size=None)
+    np.testing.assert_array_equal(layers[0].weights, before)
+    assert np.count_nonzero(model.parameters) <= model.n_parameters

@@ -88,15 +88,12 @@ def _check_logits(last: Layer, loss: Loss) -> None:
 def assemble(model: Model, layers: Sequence[Layer], rng: Any) -> tuple[Layout, Buffers]:
     """Allocate the flat arrays, draw what has not been drawn, in layer order, and move the layers in."""
     backend, dtype = model.backend, model.dtype
-    for layer in layers:
-        if layer._buffers is None and not layer._initial:
-            layer._dtype = dtype
-        layer.draw(rng)
+    values = [layer.drawn(rng) for layer in layers]
     shapes = [(f"{i}.{n}", s) for i, layer in enumerate(layers) for n, s in layer.parameter_shapes().items()]
     layout = Layout.of(shapes, dtype.name)
     flat = [backend.zeros(layout.size, dtype) for _ in range(2)]
     buffers = Buffers(flat[0], flat[1], {}, backend.zeros(0, np.float64))
-    for i, layer in enumerate(layers):
-        layer._adopt(buffers, layout, i, backend, dtype)
+    for i, (layer, initial) in enumerate(zip(layers, values, strict=True)):
+        layer._adopt(buffers, layout, i, initial, backend, dtype)
         layer._owner = model
     return layout, buffers

@@ -61,7 +61,7 @@ class Model:
         rng: Any = None,
     ) -> None:
         self._layers = tuple(layers)
-        self.loss = loss
+        self._loss = loss
         self._dtype = working_dtype(dtype)
         self._metrics, self._widths = check_parts(self._layers, loss, optimizer, metrics)
         self._backend = get_backend(backend)
@@ -81,6 +81,10 @@ class Model:
     @property
     def layers(self) -> tuple[Layer, ...]:
         return self._layers
+
+    @property
+    def loss(self) -> Loss | None:
+        return self._loss
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -24,6 +24,9 @@ class Programs:
         self._compiled: dict[tuple[str, bool], tuple[Any, Program, Runner]] = {}
         self.fuse = True  # whether activations may join the dense op before them; tests switch it off
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_model": self._model, "_compiled": {}, "fuse": self.fuse}  # runners are compiled again, not copied
+
     def lower(self, mode: str, training: bool | None = None) -> Program:
         """The Program of a mode (see `Program.mode`) for the model as it is now."""
         model = self._model

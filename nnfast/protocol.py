@@ -122,6 +122,7 @@ class Job:
     first_row: int = 0  # the first row's number in the global batch, for dropout
     scalars: Any = ()  # one float64 per name in Program.scalars
     on_gradients: Callable[[Array], None] | None = None  # called with the flat gradient, before clipping
+    done: int = 0  # set by the runner: steps completed, right even where `run` raises
 
 
 @dataclass(slots=True)

@@ -139,11 +139,13 @@ class _Run:
             on_gradients=self._on_gradients,
         )
         begin = time.perf_counter()
-        result = self._runner.run(job)
+        try:
+            result = self._runner.run(job)
+        finally:  # a hook or Ctrl-C may end the job early; what was done counts
+            optimizer.steps += job.done
+            self._steps += job.done
+            model._epochs = self._first_epoch - (-self._steps // self._per_epoch)
         self._seconds = (time.perf_counter() - begin) / steps
-        optimizer.steps += steps
-        self._steps += steps
-        model._epochs = self._first_epoch - (-self._steps // self._per_epoch)
         self._warn(result, epoch)
         return result.sums, step_weights
 

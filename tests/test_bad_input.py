@@ -235,3 +235,21 @@ def test_a_callback_that_raises_leaves_a_usable_model():
     model.fit(X, Y, epochs=2, verbose=0)
     twin.fit(X, Y, epochs=2, verbose=0)
     np.testing.assert_array_equal(model.parameters, twin.parameters)
+
+
+def test_an_initializer_of_the_wrong_shape_or_that_raises_claims_nothing():
+    def broken(shape, rng):
+        raise RuntimeError("initializer")
+
+    good, optimizer = nn.Dense(2, 3), nn.Adam()
+    with pytest.raises(ShapeError, match=r"\(3, 3\)"):
+        nn.Model([good, nn.Dense(3, 3, lambda shape, rng: np.ones(3))], nn.SoftmaxCrossEntropy(), optimizer)
+    with pytest.raises(RuntimeError, match="initializer"):
+        nn.Model([good, nn.Dense(3, 3, broken)], nn.SoftmaxCrossEntropy(), optimizer)
+    assert not good.values()
+    nn.Model([good], nn.SoftmaxCrossEntropy(), optimizer, backend="numpy")
+
+
+def test_a_layer_on_a_backend_that_is_not_there_fails_at_once():
+    with pytest.raises(nn.BackendUnavailable, match="'numpy'"):
+        nn.Dense(2, 3, backend="nunpy")

@@ -205,3 +205,34 @@ def test_words():
     assert "99 parameters" in model.summary()
     assert "nnfast.kernels.reference" in model.backend_report()
     assert "SoftmaxCrossEntropy" in repr(model)
+
+
+def test_pickled_and_copied_models_train_on_alike():
+    import copy
+    import pickle
+
+    model = _classifier()
+    _fit(model, epochs=2)
+    model.layers[0].forward(X)
+    copies = [pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
+    expected = _fit(model, epochs=3)
+    for twin in copies:
+        assert _fit(twin, epochs=3) == expected
+        assert np.shares_memory(twin.parameters, twin.layers[0].weights)
+        assert twin.layers[0]._owner is twin
+
+
+def test_pickled_optimizer_keeps_the_state_of_lone_layers():
+    import pickle
+
+    def step(layer, optimizer):
+        layer.forward(X)
+        layer.backward(np.ones((len(X), 3)))
+        optimizer.step([layer])
+
+    pair = nn.Dense(2, 3, rng=0), nn.Adam(0.1)
+    step(*pair)
+    twin = pickle.loads(pickle.dumps(pair))
+    step(*pair)
+    step(*twin)
+    np.testing.assert_array_equal(twin[0].weights, pair[0].weights)

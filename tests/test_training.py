@@ -277,3 +277,20 @@ def test_random_search_leaves_frozen_layers_and_padding_alone():
     _fit(model, epochs=50, batch_size=None)
     np.testing.assert_array_equal(layers[0].weights, before)
     assert np.count_nonzero(model.parameters) <= model.n_parameters
+
+
+def test_steps_before_a_hook_raised_are_counted():
+    calls = []
+
+    def third_raises(flat):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("enough")
+
+    model, twin = _classifier(), _classifier()
+    with pytest.raises(RuntimeError, match="enough"):
+        _fit(model, epochs=5, batch_size=None, on_gradients=third_raises)
+    _fit(twin, epochs=2, batch_size=None)
+    assert model.optimizer.steps == 2
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+    assert _fit(model, epochs=3, batch_size=None) == _fit(twin, epochs=3, batch_size=None)

@@ -142,9 +142,8 @@ def exp_rows(x: Array) -> tuple[Array, Array, Array]:
 
 
 def logistic(x: Array) -> Array:
-    """1/(1 + e⁻ˣ), written with e^−|x| so that neither end overflows or loses digits"""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
+    """1/(1 + e⁻ˣ); where e⁻ˣ overflows the result is 0, and the true one below the smallest normal number"""
+    return 1 / (1 + np.exp(-x))
 
 
 def log_one_plus_exp(x: Array) -> Array:

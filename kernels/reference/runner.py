@@ -74,6 +74,7 @@ class ReferenceRunner:
             self._take(job, arrays, rows_now, slice(lo, hi), result.sums[s])
             if not self._step(job, arrays, scalars, result.sums[s]) and result.nonfinite < 0:
                 result.nonfinite = s
+            job.done = s + 1
         return result
 
     def _step(self, job: Job, arrays: list[Any], scalars: dict[str | int, Any], sums: Any) -> bool:

@@ -41,7 +41,8 @@ class Layer:
     scalars: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, backend: str | Backend | None = None, dtype: Any = "float32", rng: Any = None) -> None:
-        self._backend_choice = backend
+        # A backend asked for by name works or fails here and now; the default is chosen at first use.
+        self._backend_choice = None if backend is None else get_backend(backend)
         self._dtype = working_dtype(dtype)
         self._trainable = True
         self._owner: object | None = None  # the Model, once there is one
@@ -91,8 +92,8 @@ class Layer:
     @property
     def backend(self) -> Backend:
         """Who computes this layer: chosen at first use, then fixed."""
-        if self._backend_choice is None or isinstance(self._backend_choice, str):
-            self._backend_choice = get_backend(self._backend_choice)
+        if self._backend_choice is None:
+            self._backend_choice = get_backend()
         return self._backend_choice
 
     @property
@@ -113,11 +114,16 @@ class Layer:
     def n_parameters(self) -> int:
         return sum(int(np.prod(shape)) for shape in self.parameter_shapes().values())
 
-    def draw(self, rng: Any) -> None:
-        """Draw the parameters that have none yet, in the order of `parameter_shapes`."""
-        if self._buffers is None and not self._initial and self.parameter_shapes():
-            values = self.initial_values(rng)
-            self._initial = {name: np.asarray(v).astype(self._dtype) for name, v in values.items()}
+    def drawn(self, rng: Any) -> dict[str, np.ndarray[Any, Any]]:
+        """The layer's values, or freshly drawn ones if it has none yet; changes nothing but the state of `rng`."""
+        if self._buffers is not None or self._initial or not self.parameter_shapes():
+            return self.values()
+        values = {name: np.asarray(v) for name, v in self.initial_values(rng).items()}
+        for name, shape in self.parameter_shapes().items():
+            given = values[name].shape if name in values else "nothing"
+            if given != shape:
+                raise ShapeError(f"{name} of {self!r} need initial values of shape {shape}; they came as {given}")
+        return values
 
     def values(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of the parameter arrays, on the host."""
@@ -125,29 +131,35 @@ class Layer:
             return {name: v.copy() for name, v in self._initial.items()}
         return {name: np.array(self.backend.to_numpy(self._view("parameters", name))) for name in self._blocks}
 
+    def _in_dtype(self, values: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        return {name: v.astype(self._dtype) for name, v in values.items()}
+
     def _materialise(self) -> None:
         """Give a lone layer flat arrays of its own."""
         if self._buffers is not None:
             return
-        backend = self.backend
-        self.draw(self._random())
+        backend, values = self.backend, self.drawn(self._random())
         layout = Layout.of([(f"0.{n}", s) for n, s in self.parameter_shapes().items()], self._dtype.name)
         flat = [backend.zeros(layout.size, self._dtype) for _ in range(2)]
-        self._adopt(Buffers(flat[0], flat[1], {}, backend.zeros(0, np.float64)), layout, 0)
+        buffers = Buffers(flat[0], flat[1], {}, backend.zeros(0, np.float64))
+        self._adopt(buffers, layout, 0, values, backend, self._dtype)
 
     def _adopt(
-        self, buffers: Buffers, layout: Layout, index: int, backend: Backend | None = None, dtype: Any = None
+        self,
+        buffers: Buffers,
+        layout: Layout,
+        index: int,
+        values: dict[str, np.ndarray[Any, Any]],
+        backend: Backend,
+        dtype: np.dtype[Any],
     ) -> None:
-        """Move into flat arrays, perhaps of another backend or dtype: the layer's values are copied to its blocks."""
-        values = self.values()
-        self._backend_choice = backend or self._backend_choice
-        self._dtype = self._dtype if dtype is None else dtype
+        """Move into flat arrays, perhaps of another backend or dtype, with these values."""
+        self._backend_choice, self._dtype = backend, dtype
         self._buffers, self._layout, self._index = buffers, layout, index
         self._blocks = {name: layout[f"{index}.{name}"] for name in self.parameter_shapes()}
-        self._eager = None
-        for name, value in values.items():
-            self._view("parameters", name)[...] = self.backend.asarray(value.astype(self._dtype))
-        self._initial = {}
+        self._initial, self._eager = {}, None
+        for name, value in self._in_dtype(values).items():
+            self._view("parameters", name)[...] = backend.asarray(value)
 
     def _view(self, space: str, name: str) -> Any:
         self._materialise()

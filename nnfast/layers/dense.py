@@ -53,7 +53,7 @@ class Dense(Layer):
         self.bias_l1 = bias_l1
         self.bias_l2 = bias_l2
         if self._rng is not None:
-            self.draw(self._rng)
+            self._initial = self._in_dtype(self.drawn(self._rng))
 
     @property
     def n_inputs_wanted(self) -> int:

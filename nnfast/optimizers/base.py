@@ -139,6 +139,12 @@ class GradientOptimizer(Optimizer):
         twin._by_hand = WeakKeyDictionary()
         return twin
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_by_hand": list(self._by_hand.items())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_by_hand": WeakKeyDictionary(state["_by_hand"])})
+
     # ---- by hand ----------------------------------------------------------------------------------------------------
 
     def step(self, layers: Layer | Sequence[Layer]) -> None:

@@ -123,6 +123,7 @@ class Model:
         new._model = self
         new.steps = 0
         self._optimizer = new
+        self._programs.forget()  # its runners hold views of the old state
         self._buffers.slots = {}
         self._buffers.state = self._backend.zeros(0, np.float64)
 

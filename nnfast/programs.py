@@ -27,6 +27,10 @@ class Programs:
     def __getstate__(self) -> dict[str, Any]:
         return {"_model": self._model, "_compiled": {}, "fuse": self.fuse}  # runners are compiled again, not copied
 
+    def forget(self) -> None:
+        """Drop all runners: needed when an array of the model's buffers is replaced by another."""
+        self._compiled.clear()
+
     def lower(self, mode: str, training: bool | None = None) -> Program:
         """The Program of a mode (see `Program.mode`) for the model as it is now."""
         model = self._model

@@ -90,7 +90,10 @@ class Op(NamedTuple):
 
 @dataclass(slots=True)
 class Buffers:
-    """A model's flat arrays: parameters, gradients, one per optimizer slot, and a few float64 numbers of state."""
+    """A model's flat arrays: parameters, gradients, one per optimizer slot, and a few float64 numbers of state.
+
+    Runners may keep views of them: they change in place, and who replaces one has its programs compiled again.
+    """
 
     parameters: Array
     gradients: Array

@@ -1,0 +1,1 @@
+"""What nnfast is compared with, one file each."""

@@ -1,0 +1,123 @@
+"""The "neural networks from scratch" book's arithmetic in plain NumPy: dense, ReLU, softmax cross-entropy, Adam.
+
+Step for step what the book's classes compute, in the same order and with the same temporaries, in float32 throughout
+(as its set-up call makes NumPy behave). Left out are what costs it time and would help us: attribute look-ups for
+regularizers that are off, the accumulated loss of later chapters, and printing. Kept is what it wastes: the first
+layer's gradient with respect to the data, and arrays of Adam's for the corrected moments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Network", "train"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Dense:
+    """A layer with the state that the book's Adam keeps on it."""
+
+    def __init__(self, weights: Array, biases: Array) -> None:
+        self.weights, self.biases = weights.copy(), biases.reshape(1, -1).copy()
+        self.weight_momentums, self.weight_cache = np.zeros_like(self.weights), np.zeros_like(self.weights)
+        self.bias_momentums, self.bias_cache = np.zeros_like(self.biases), np.zeros_like(self.biases)
+
+    def forward(self, inputs: Array) -> Array:
+        self.inputs = inputs
+        self.output = np.dot(inputs, self.weights) + self.biases
+        return self.output
+
+    def backward(self, dvalues: Array) -> Array:
+        self.dweights = np.dot(self.inputs.T, dvalues)
+        self.dbiases = np.sum(dvalues, axis=0, keepdims=True)
+        return np.dot(dvalues, self.weights.T)
+
+
+class ReLU:
+    def forward(self, inputs: Array) -> Array:
+        self.inputs = inputs
+        return np.maximum(0, inputs)
+
+    def backward(self, dvalues: Array) -> Array:
+        dinputs = dvalues.copy()
+        dinputs[self.inputs <= 0] = 0
+        return dinputs
+
+
+class SoftmaxCrossEntropy:
+    """Softmax and loss fused in backward only, as in the book."""
+
+    def forward(self, inputs: Array, y_true: Array) -> float:
+        exp_values = np.exp(inputs - np.max(inputs, axis=1, keepdims=True))
+        self.output = exp_values / np.sum(exp_values, axis=1, keepdims=True)
+        clipped = np.clip(self.output, 1e-7, 1 - 1e-7)
+        return float(np.mean(-np.log(clipped[range(len(inputs)), y_true])))
+
+    def backward(self, y_true: Array) -> Array:
+        samples = len(self.output)
+        dinputs = self.output.copy()
+        dinputs[range(samples), y_true] -= 1
+        return dinputs / samples
+
+
+class Adam:
+    def __init__(self, learning_rate: float, decay: float) -> None:
+        self.learning_rate, self.decay = learning_rate, decay
+        self.epsilon, self.beta_1, self.beta_2 = 1e-7, 0.9, 0.999
+        self.iterations = 0
+
+    def update(self, layers: list[Dense]) -> None:
+        self.current_learning_rate = self.learning_rate * (1.0 / (1.0 + self.decay * self.iterations))
+        for layer in layers:
+            self.update_params(layer)
+        self.iterations += 1
+
+    def update_params(self, layer: Dense) -> None:
+        b1, b2, step = self.beta_1, self.beta_2, self.iterations + 1
+        layer.weight_momentums = b1 * layer.weight_momentums + (1 - b1) * layer.dweights
+        layer.bias_momentums = b1 * layer.bias_momentums + (1 - b1) * layer.dbiases
+        weight_momentums = layer.weight_momentums / (1 - b1**step)
+        bias_momentums = layer.bias_momentums / (1 - b1**step)
+        layer.weight_cache = b2 * layer.weight_cache + (1 - b2) * layer.dweights**2
+        layer.bias_cache = b2 * layer.bias_cache + (1 - b2) * layer.dbiases**2
+        weight_cache = layer.weight_cache / (1 - b2**step)
+        bias_cache = layer.bias_cache / (1 - b2**step)
+        rate = self.current_learning_rate
+        layer.weights += -rate * weight_momentums / (np.sqrt(weight_cache) + self.epsilon)
+        layer.biases += -rate * bias_momentums / (np.sqrt(bias_cache) + self.epsilon)
+
+
+class Network:
+    """Dense layers with ReLU between them, from given weights [W1, b1, W2, b2, …]."""
+
+    def __init__(self, weights: list[Array], learning_rate: float, decay: float) -> None:
+        self.dense = [Dense(w, b) for w, b in zip(weights[::2], weights[1::2], strict=True)]
+        self.relu = [ReLU() for _ in self.dense[1:]]
+        self.loss = SoftmaxCrossEntropy()
+        self.optimizer = Adam(learning_rate, decay)
+
+    def step(self, X: Array, y: Array) -> tuple[float, float]:
+        """One training step; loss and accuracy from before it."""
+        values = self.dense[0].forward(X)
+        for relu, dense in zip(self.relu, self.dense[1:], strict=True):
+            values = dense.forward(relu.forward(values))
+        loss = self.loss.forward(values, y)
+        accuracy = float(np.mean(np.argmax(self.loss.output, axis=1) == y))
+        dvalues = self.dense[-1].backward(self.loss.backward(y))
+        for relu, dense in zip(reversed(self.relu), reversed(self.dense[:-1]), strict=True):
+            dvalues = dense.backward(relu.backward(dvalues))
+        self.optimizer.update(self.dense)
+        return loss, accuracy
+
+    def get_weights(self) -> list[Array]:
+        return [a for layer in self.dense for a in (layer.weights, layer.biases[0])]
+
+
+def train(network: Network, X: Array, y: Array, epochs: int, batch_size: int) -> None:
+    """`epochs` times through the data in its own order, the last short batch included."""
+    for _ in range(epochs):
+        for start in range(0, len(X), batch_size):
+            network.step(X[start : start + batch_size], y[start : start + batch_size])

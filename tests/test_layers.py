@@ -222,3 +222,11 @@ def test_strided_and_foreign_inputs_by_hand():
     np.testing.assert_array_equal(layer.forward(np.repeat(X, 2, axis=0)[::2]), expected)
     np.testing.assert_array_equal(layer.forward(X.astype(">f8")), expected)
     np.testing.assert_array_equal(layer.forward(X.tolist()), expected)
+
+
+def test_words():
+    assert repr(nn.SGD(0.5, decay=1e-3, momentum=0.9)) == "SGD(0.5, decay=0.001, momentum=0.9)"
+    assert repr(nn.Adagrad(clip_norm=2)) == "Adagrad(1, clip_norm=2, epsilon=1e-07)"
+    assert "InverseTimeDecay(1, decay=0.1)" in repr(nn.Adam(nn.schedules.InverseTimeDecay(1.0, 0.1)))
+    assert repr(nn.Dropout(0.1)) == "Dropout(rate=0.1)"
+    assert repr(nn.Dense(2, 3, weight_l2=0.5)) == "Dense(2, 3, weight_l2=0.5)"

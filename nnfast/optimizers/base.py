@@ -139,6 +139,11 @@ class GradientOptimizer(Optimizer):
         twin._by_hand = WeakKeyDictionary()
         return twin
 
+    def __repr__(self) -> str:
+        rate = self._learning_rate if callable(self._learning_rate) else f"{self._learning_rate:g}"
+        extra = [f"{name}={getattr(self, name):g}" for name in ("decay", "clip_norm") if getattr(self, name)]
+        return f"{type(self).__name__}({', '.join([str(rate), *extra, described(self)]).rstrip(', ')})"
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_by_hand": list(self._by_hand.items())}
 

@@ -8,47 +8,77 @@
     )
     model.fit(X, y, epochs=100)
 
-This module holds public names only. Importing it loads NumPy and nothing heavier.
+This module holds public names only, and loads the module behind a name when the name is first used (SPEC 1), so that
+importing it costs no more than importing NumPy, with or without compiled bytecode at hand.
 """
 
-from nnfast import datasets, errors, functional, initializers, metrics, optimizers, schedules
-from nnfast.callbacks import Callback, EarlyStopping
-from nnfast.errors import BackendUnavailable
-from nnfast.history import History
-from nnfast.layers import (
-    ELU,
-    GELU,
-    Dense,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    Linear,
-    PythonLayer,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
-from nnfast.losses import (
-    BinaryCrossEntropy,
-    CategoricalCrossEntropy,
-    Huber,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Poisson,
-    SigmoidBinaryCrossEntropy,
-    SoftmaxCrossEntropy,
-)
-from nnfast.model import Model
-from nnfast.optimizers import SGD, Adagrad, Adam, AdamW, RandomSearch, RMSprop
-from nnfast.program import Program
-from nnfast.protocol import OpSpec
-from nnfast.registry import available_backends, get_backend, register_backend, register_op, use_backend
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as _numpy  # noqa: F401  # where NumPy is missing or broken, that shows here and not at the first name
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nnfast import datasets, errors, functional, initializers, metrics, optimizers, schedules
+    from nnfast.callbacks import Callback, EarlyStopping
+    from nnfast.errors import BackendUnavailable
+    from nnfast.history import History
+    from nnfast.layers import (
+        ELU,
+        GELU,
+        Dense,
+        Dropout,
+        Layer,
+        LeakyReLU,
+        Linear,
+        PythonLayer,
+        ReLU,
+        Sigmoid,
+        SiLU,
+        Softmax,
+        Softplus,
+        Tanh,
+    )
+    from nnfast.losses import (
+        BinaryCrossEntropy,
+        CategoricalCrossEntropy,
+        Huber,
+        Loss,
+        MeanAbsoluteError,
+        MeanSquaredError,
+        Poisson,
+        PythonLoss,
+        SigmoidBinaryCrossEntropy,
+        SoftmaxCrossEntropy,
+    )
+    from nnfast.model import Model
+    from nnfast.optimizers import SGD, Adagrad, Adam, AdamW, RandomSearch, RMSprop
+    from nnfast.program import Program
+    from nnfast.protocol import OpSpec
+    from nnfast.registry import available_backends, get_backend, register_backend, register_op, use_backend
+
+# The same once more, for Python; tests/test_import.py holds the two together.
+_HOMES = {
+    "callbacks": ["Callback", "EarlyStopping"],
+    "errors": ["BackendUnavailable"],
+    "history": ["History"],
+    "layers": [
+        *["Dense", "Dropout", "ELU", "GELU", "Layer", "LeakyReLU", "Linear", "PythonLayer", "ReLU", "SiLU", "Sigmoid"],
+        *["Softmax", "Softplus", "Tanh"],
+    ],
+    "losses": [
+        *["BinaryCrossEntropy", "CategoricalCrossEntropy", "Huber", "Loss", "MeanAbsoluteError", "MeanSquaredError"],
+        *["Poisson", "PythonLoss", "SigmoidBinaryCrossEntropy", "SoftmaxCrossEntropy"],
+    ],
+    "model": ["Model"],
+    "optimizers": ["Adagrad", "Adam", "AdamW", "RMSprop", "RandomSearch", "SGD"],
+    "program": ["Program"],
+    "protocol": ["OpSpec"],
+    "registry": ["available_backends", "get_backend", "register_backend", "register_op", "use_backend"],
+}
+_MODULES = ["datasets", "errors", "functional", "initializers", "metrics", "optimizers", "schedules"]
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ELU",
@@ -77,6 +107,7 @@ __all__ = [
     "Poisson",
     "Program",
     "PythonLayer",
+    "PythonLoss",
     "RMSprop",
     "RandomSearch",
     "ReLU",
@@ -101,3 +132,16 @@ __all__ = [
     "schedules",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"nnfast.{name}")
+    if name in _HOME:
+        globals()[name] = value = getattr(import_module(f"nnfast.{_HOME[name]}"), name)
+        return value
+    raise AttributeError(f"module 'nnfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -220,8 +220,12 @@ def r2_score(output: Any, y: Any, *, sample_weight: Any = None, backend: Backend
     moments = np.empty((3, given[0].shape[1]), FLOAT64)
     execute("r2_moments", backend, *given, moments)
     mean, spread, residual = moments
+    return float(r2_of_moments(mean, spread, residual, _total(given[2], len(given[0]))))
+
+
+def r2_of_moments(mean: Array, spread: Array, residual: Array, weight: Any) -> Array:
+    """R² from Σwy/Σw, Σw(y − ȳ)² and Σw(y − output)² of each output (last axis, averaged) and Σw."""
     # The mean of equal float64 numbers may be a few last bits off them: that is no spread.
-    constant = spread <= _total(given[2], len(given[0])) * (16 * np.finfo(FLOAT64).eps * mean) ** 2
+    constant = spread <= weight * (16 * np.finfo(FLOAT64).eps * mean) ** 2
     explained = 1 - residual / np.where(constant, 1, spread)
-    scores = np.where(constant & ~np.isnan(residual), residual == 0, explained)
-    return float(scores.mean())
+    return np.asarray(np.where(constant & ~np.isnan(residual), residual == 0, explained).mean(axis=-1))

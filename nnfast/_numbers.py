@@ -10,9 +10,9 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from nnfast.errors import OptionError
+from nnfast.errors import DTypeError, OptionError
 
-__all__ = ["integer", "number", "range_words"]
+__all__ = ["flag", "integer", "number", "range_words"]
 
 
 @overload
@@ -61,6 +61,13 @@ def number(
     raise OptionError(
         f"{name} is {reprlib.repr(value)}; expected a finite number{words and ' ' + words}{' or None' if none else ''}"
     )
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False; other things that Python would take for either are refused."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise DTypeError(f"{name} is {reprlib.repr(value)}; expected True or False")
+    return bool(value)
 
 
 def integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:

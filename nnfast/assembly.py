@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +14,19 @@ from nnfast.losses import Loss
 from nnfast.metrics import Metric, resolve
 from nnfast.optimizers.base import Optimizer
 from nnfast.program import Layout
-from nnfast.protocol import Buffers
+from nnfast.protocol import Backend, Buffers
 
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["assemble", "check_parts"]
+__all__ = ["as_layers", "assemble", "check_parts", "realign"]
+
+
+def as_layers(layers: Any) -> tuple[Layer, ...]:
+    """The layers as a tuple; one that stands alone needs its list all the same."""
+    if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+        raise DTypeError(f"layers is a list: [nn.Dense(…), …]; {layers!r} was given")
+    return tuple(layers)
 
 
 def check_parts(
@@ -44,8 +51,12 @@ def check_parts(
     names = [m.name for m in resolved]
     if len(set(names)) < len(names):
         raise OptionError(f"a metric is named twice: {names}")
-    if resolved and loss is None:
-        raise OptionError("metrics need a loss: it says what the targets are")
+    for metric in resolved:
+        if metric.name in ("loss", "penalty", "data_loss") or "." in metric.name:
+            raise OptionError(f"a metric cannot be named {metric.name!r}: the history uses that name itself")
+        if loss is None:
+            raise OptionError("metrics need a loss: it says what the targets are")
+        metric.check_model(loss, widths[-1])
     return resolved, widths
 
 
@@ -97,3 +108,16 @@ def assemble(model: Model, layers: Sequence[Layer], rng: Any) -> tuple[Layout, B
         layer._adopt(buffers, layout, i, initial, backend, dtype)
         layer._owner = model
     return layout, buffers
+
+
+def realign(buffers: Buffers, backend: Backend) -> None:
+    """Copy flat arrays that came from a file or a copy into ones that begin where the backend wants them."""
+    for space in ("parameters", "gradients"):
+        setattr(buffers, space, _aligned(getattr(buffers, space), backend))
+    buffers.slots = {name: _aligned(slot, backend) for name, slot in buffers.slots.items()}
+
+
+def _aligned(flat: Any, backend: Backend) -> Any:
+    fresh = backend.zeros(flat.shape, flat.dtype)
+    fresh[...] = backend.asarray(flat)
+    return fresh

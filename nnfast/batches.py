@@ -12,20 +12,32 @@ from nnfast.validation import features, integer, weights
 
 if TYPE_CHECKING:
     from nnfast.model import Model
+    from nnfast.program import Program
 
-__all__ = ["EVALUATION_ROWS", "Data", "make_job", "prepare", "prepare_validation"]
+__all__ = ["Data", "evaluation_rows", "make_job", "prepare", "prepare_validation"]
 
-EVALUATION_ROWS = 4096  # rows per batch where the caller names no batch size
+EVALUATION_ROWS = 4096  # rows per batch where the caller names no batch size, at most,
+EVALUATION_ELEMENTS = 1 << 20  # and as many as keep the working memory of the batch below this
+
+
+def evaluation_rows(program: Program) -> int:
+    """Rows per batch for measuring or predicting: a wide network takes fewer, so that the arena stays in cache."""
+    return max(64, min(EVALUATION_ROWS, EVALUATION_ELEMENTS // max(program.arena_columns, 1)))
 
 
 class Data:
-    """Checked rows on the model's backend, with how they fall into batches of `size`; weights stay on the host."""
+    """Checked rows on the model's backend, and how they fall into batches of `size` (0: not settled yet)."""
 
-    def __init__(self, x: Any, y: Any, weight: Any, size: int) -> None:
-        self.x = x
-        self.y = y
-        self.weight = weight
-        self.size = min(size, len(x))
+    def __init__(self, model: Model, x: Any, y: Any, weight: Any, size: int) -> None:
+        backend = model.backend
+        self.x = backend.asarray(x)
+        self.y = backend.asarray(y)
+        self.weight = weight  # on the host, for the sums of batches
+        self.device_weight = None if weight is None else backend.asarray(weight)
+        self.cut(size)
+
+    def cut(self, size: int) -> None:
+        self.size = min(size, self.rows)
 
     @property
     def rows(self) -> int:
@@ -48,23 +60,25 @@ class Data:
         return np.asarray(np.add.reduceat(ordered, self.starts, axis=1, dtype=np.float64)).reshape(-1)
 
 
-def prepare(model: Model, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = "") -> Data:
+def prepare(
+    model: Model, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = "", rows: int | None = None
+) -> Data:
+    """Check and convert; batches of `batch_size` rows, if that is None of `rows`, if that is None too of all."""
     x = features(f"{prefix}X", X, model.n_inputs, model.dtype)
     assert model.loss is not None
     y = model.loss.check(f"{prefix}y", y, len(x), model.n_outputs, model.dtype)
     for metric in model.metrics:
         metric.check(y)
     w = weights(f"{prefix}sample_weight", sample_weight, len(x), model.dtype)
-    size = len(x) if batch_size is None else integer("batch_size", batch_size, 1)
-    backend = model.backend
-    return Data(backend.asarray(x), backend.asarray(y), w, size)
+    size = integer("batch_size", batch_size, 1) if batch_size is not None else len(x) if rows is None else rows
+    return Data(model, x, y, w, size)
 
 
 def make_job(model: Model, data: Data | None, scalars: Any, **fields: Any) -> Job:
     job = Job(model._buffers, None, key=model._key, scalars=scalars, **fields)
     if data is not None:
         job.x, job.y, job.batch_size = data.x, data.y, data.size
-        job.sample_weight = None if data.weight is None else model.backend.asarray(data.weight)
+        job.sample_weight = data.device_weight
     return job
 
 
@@ -74,4 +88,4 @@ def prepare_validation(model: Model, given: tuple[Any, ...] | None) -> Data | No
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
         raise DTypeError("validation_data must be (X, y) or (X, y, sample_weight)")
     X, y, w = (*given, None)[:3]
-    return prepare(model, X, y, w, EVALUATION_ROWS, "validation ")
+    return prepare(model, X, y, w, None, "validation ", rows=0)

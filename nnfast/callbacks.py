@@ -6,6 +6,7 @@ A callback says how often it wants to be called; the runner is not interrupted i
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from nnfast.errors import DTypeError, OptionError
+from nnfast.errors import DTypeError, OptionError, UnknownNameError
 from nnfast.validation import integer, number
 
 if TYPE_CHECKING:
@@ -30,21 +31,22 @@ class Callback:
     """Base of all callbacks; override what you need.
 
     `every` is the number of epochs between two calls of `on_epoch`; it is also called after the last epoch. `epoch`
-    counts from 1 within this `fit`; `logs` holds the latest value of each name. A true answer stops the training.
+    counts from 1 within this `fit`; `logs` holds what was measured in this epoch, so validation only where it was due.
+    The answer True stops the training.
     If `on_gradients(flat)` is defined, it sees the flat gradient of every step, before clipping, and may change it.
     """
 
     every: int = 1
     on_gradients: Callable[[Any], None] | None = None
 
-    def on_begin(self, model: Model, epochs: int) -> None:
-        """Before the first epoch."""
+    def on_begin(self, model: Model, epochs: int, names: tuple[str, ...]) -> None:
+        """Before the first epoch; `names` is all that this training will measure."""
 
     def on_epoch(self, model: Model, epoch: int, logs: Logs) -> bool | None:
         """After an epoch that is due."""
 
     def on_end(self, model: Model, history: History) -> None:
-        """After the last epoch."""
+        """After the last epoch, also where training ended in an error."""
 
 
 class _Function(Callback):
@@ -56,40 +58,60 @@ class _Function(Callback):
 
 
 class EarlyStopping(Callback):
-    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs in which it was measured.
+    """Stop when `monitor` has not improved by more than `min_delta` in `patience` measurements on end.
 
-    `monitor` is a name of the history; by default "val_loss" where there is validation, else "loss". Losses and errors
-    are better when lower, all else when higher. With `restore_best` the model ends with its best weights.
+    `monitor` is a name of the history; by default "val_loss" where there is validation, else "loss". `mode` says which
+    way is better: "min", "max", or "auto", which is "max" for accuracies and R², else "min". With `restore_best` the
+    model ends with its best weights. `best`, `best_epoch` and `stopped_epoch` tell what happened.
     """
 
     def __init__(
-        self, monitor: str | None = None, patience: int = 10, min_delta: float = 0, *, restore_best: bool = False
+        self,
+        monitor: str | None = None,
+        patience: int = 10,
+        min_delta: float = 0,
+        *,
+        mode: str = "auto",
+        restore_best: bool = False,
     ) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise UnknownNameError("mode", mode, ["auto", "min", "max"])
         self.monitor = monitor
         self.patience = integer("patience", patience, 1)
         self.min_delta = number("min_delta", min_delta, 0)
+        self.mode = mode
         self.restore_best = bool(restore_best)
-        self.best = math.inf
+        self._start("loss")
+
+    def _start(self, name: str) -> None:
+        self.watched = name
+        self._sign = -1 if self.mode == "max" or (self.mode == "auto" and _HIGHER_IS_BETTER.search(name)) else 1
+        self.best = math.nan
         self.best_epoch = 0
         self.stopped_epoch: int | None = None
+        self._waited = 0
         self._weights: list[np.ndarray[Any, Any]] | None = None
 
-    def on_begin(self, model: Model, epochs: int) -> None:
-        self.best, self.best_epoch, self.stopped_epoch, self._weights = math.inf, 0, None, None
+    def on_begin(self, model: Model, epochs: int, names: tuple[str, ...]) -> None:
+        name = self.monitor or ("val_loss" if "val_loss" in names else "loss")
+        if name not in names:
+            raise UnknownNameError("monitor of EarlyStopping", name, names)
+        self._start(name)
 
     def on_epoch(self, model: Model, epoch: int, logs: Logs) -> bool | None:
-        name = self.monitor or ("val_loss" if "val_loss" in logs else "loss")
-        if name not in logs:
-            raise OptionError(f"EarlyStopping watches {name!r}, but the history has only {', '.join(logs)}")
-        value = logs[name] if "loss" in name or "error" in name else -logs[name]
-        if value < self.best - self.min_delta or self.best_epoch == 0:
-            self.best, self.best_epoch = value, epoch
+        if self.watched not in logs:
+            return None
+        value = logs[self.watched]
+        if math.isnan(self.best) or self._sign * value < self._sign * self.best - self.min_delta:
+            self.best, self.best_epoch, self._waited = value, epoch, 0
             if self.restore_best:
                 self._weights = model.get_weights()
-        elif epoch - self.best_epoch >= self.patience:
-            self.stopped_epoch = epoch
-            return True
-        return None
+            return None
+        self._waited += 1
+        if self._waited < self.patience:
+            return None
+        self.stopped_epoch = epoch
+        return True
 
     def on_end(self, model: Model, history: History) -> None:
         if self._weights is not None:
@@ -97,10 +119,15 @@ class EarlyStopping(Callback):
             self._weights = None
 
 
+_HIGHER_IS_BETTER = re.compile("accuracy|r2|top_")
+
+
 class CallbackList:
     """All callbacks of one `fit`, called when they are due."""
 
     def __init__(self, callbacks: Iterable[Any], on_gradients: Callable[[Any], None] | None) -> None:
+        if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+            raise DTypeError("callbacks is a list: callbacks=[…]")
         self._callbacks = [c if isinstance(c, Callback) else _Function(c) for c in callbacks]
         for c in self._callbacks:
             if isinstance(c, _Function) and (not callable(c._function) or isinstance(c._function, type)):
@@ -128,13 +155,13 @@ class CallbackList:
         """The next epoch after which somebody wants to be called; `end` if nobody does."""
         return min(((done // c.every + 1) * c.every for c in self._callbacks), default=end)
 
-    def begin(self, model: Model, epochs: int) -> None:
+    def begin(self, model: Model, epochs: int, names: tuple[str, ...]) -> None:
         for c in self._callbacks:
-            c.on_begin(model, epochs)
+            c.on_begin(model, epochs, names)
 
     def epoch(self, model: Model, epoch: int, logs: Logs, *, final: bool) -> bool:
         answers = [c.on_epoch(model, epoch, logs) for c in self._callbacks if epoch % c.every == 0 or final]
-        return any(answers)
+        return any(answer is True or (isinstance(answer, np.bool_) and bool(answer)) for answer in answers)
 
     def end(self, model: Model, history: History) -> None:
         for c in self._callbacks:

@@ -27,19 +27,18 @@ class Eager:
         layer._materialise()
         self._layer = layer
         self._lowered: dict[tuple[bool, int], tuple[list[Op], list[Op], Buffer]] = {}
-        self._step = 0  # training forwards so far
         self._arrays: dict[str, Any] = {}
         self._last: tuple[bool, int] | None = None
 
     def forward(self, x: Any, training: bool) -> Any:
         layer = self._layer
         x = layer.backend.asarray(features("x", x, layer.n_inputs_wanted, layer.dtype, allow_empty=True))
-        self._step += bool(training)
+        self._layer._training_forwards += bool(training)
         self._last = (bool(training), x.shape[1])
         ops, _, y = self._lower(*self._last)
         self._arrays = {"x": x}
         self._run(ops, len(x))
-        return self._arrays[y.name]
+        return self._arrays[y.name] if ops else x.copy()
 
     def backward(self, dy: Any) -> Any:
         if self._last is None:
@@ -47,7 +46,7 @@ class Eager:
         layer = self._layer
         _, ops, y = self._lower(*self._last)
         dy = host_array("dy", dy)
-        expected = self._arrays[y.name].shape
+        expected = self._arrays[y.name].shape  # "x" itself where the layer passes it on
         if dy.shape != expected:
             raise ShapeError(f"dy has shape {dy.shape}; the last forward gave an output of shape {expected}")
         if not ops:
@@ -68,8 +67,8 @@ class Eager:
 
     def _run(self, ops: list[Op], rows: int) -> None:
         layer = self._layer
-        scalars = {"key": layer.key if any(op.name.startswith("dropout") for op in ops) else 0}
-        scalars.update(step=self._step, first_row=0)
+        random = any(("key", "key") in op.scalars for op in ops)
+        scalars: dict[str, Any] = {"key": layer.key if random else 0, "step": layer._training_forwards, "first_row": 0}
         scalars.update({f"{layer._index}.{name}": getattr(layer, name) for name in layer.scalars})
         for op in ops:
             arrays = [None if b is None else self._array(b, rows) for b in op.args]

@@ -15,8 +15,8 @@ __all__ = ["History", "Tally"]
 class History:
     """Values per epoch: `history.history["loss"]` and so on, one list per name; `val_…` one per validation."""
 
-    def __init__(self) -> None:
-        self.history: dict[str, list[float]] = {}
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self.history: dict[str, list[float]] = {name: [] for name in names}
 
     def extend(self, values: dict[str, np.ndarray[Any, Any]]) -> None:
         for name, column in values.items():
@@ -51,6 +51,11 @@ class Tally:
         self._penalized = penalized
         self._sums = np.empty((0, len(columns)))
         self._weights = np.empty(0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it gives for each epoch."""
+        return ("loss", *(["data_loss"] if self._penalized else []), *(m.name for m in self._metrics))
 
     def add(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """Take the sums and weights of further steps; values of the epochs now complete, by name; {} if none."""

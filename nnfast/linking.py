@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nnfast.protocol import Buffer, Op
+from nnfast.errors import OptionError
+from nnfast.protocol import OPS, Buffer, Op
 
 __all__ = ["Part", "link_backward", "place", "rename"]
 
@@ -40,16 +41,29 @@ def link_backward(parts: Sequence[Part], loss_gradient: Buffer, trainable: set[s
     linked: list[Op] = []
     for i in range(len(parts) - 1, lowest - 1, -1):
         part = parts[i]
-        if not part.backward:  # passes its input on
+        if not part.forward:  # passes its input on
             continue
-        below = part.dx if i > lowest else None
+        if not part.backward:
+            raise OptionError(f"layer {part.prefix} emits no backward op, but a gradient must pass through it")
+        below = part.dx if i > lowest or not _may_be_none(part.dx, part.backward) else None
         linked += rename(part.backward, {part.dy.name: gradient, part.dx.name: below})
         gradient = below
     return linked
 
 
+def _may_be_none(dx: Buffer, ops: Sequence[Op]) -> bool:
+    """Whether every op that names dx can do without it."""
+    places = [(op, i) for op in ops for i, b in enumerate(op.args) if b == dx]
+    return all(op.name not in OPS or OPS[op.name].args[i].optional for op, i in places)
+
+
 def rename(ops: list[Op], names: Mapping[str, Buffer | None]) -> list[Op]:
-    return [op._replace(args=tuple(names.get(b.name, b) if b else None for b in op.args)) for op in ops]
+    """The ops with other buffers in the place of these arrays of the arena."""
+
+    def now(b: Buffer | None) -> Buffer | None:
+        return names.get(b.name, b) if b is not None and b.space == "arena" else b
+
+    return [op._replace(args=tuple(map(now, op.args))) for op in ops]
 
 
 def place(ops: list[Op]) -> tuple[list[Op], int]:

@@ -6,11 +6,15 @@ the gradient with respect to `output`.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from nnfast import functional, validation
 from nnfast.errors import StateError
 from nnfast.layers.base import described
+from nnfast.layers.python import read_only, store
 from nnfast.protocol import Backend
 from nnfast.settings import Number
 
@@ -25,6 +29,7 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Poisson",
+    "PythonLoss",
     "SigmoidBinaryCrossEntropy",
     "SoftmaxCrossEntropy",
 ]
@@ -63,8 +68,12 @@ class Loss:
             raise StateError(f"{type(self).__name__}.backward() was called before forward()")
         return self._gradient.copy()
 
+    def structure(self) -> Hashable:
+        """What of the loss shapes the Program."""
+        return (type(self), self.op)
+
     def lower(self, b: Builder) -> None:
-        b.loss(self.op)
+        b.loss(self.op, self.head)
 
     def check(self, name: str, y: Any, rows: int, width: int, dtype: Any) -> Any:
         """`y` as the op takes it, or an error that says what is wrong with it."""
@@ -74,6 +83,60 @@ class Loss:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({described(self)})"
+
+
+class PythonLoss(Loss):
+    """A loss whose arithmetic you write yourself, on the backend's own arrays (NumPy's on a CPU).
+
+    Define `compute(output, y) -> losses`, one for each row (N,), and `gradient(output, y) -> slopes`, the derivative
+    of each row's loss with respect to that row of the output (N, O). Weights and the mean are taken care of. Targets
+    are rows like the output; set `targets = "label"` for class indices.
+
+        class Quartic(nn.PythonLoss):
+            def compute(self, output, y):
+                return ((output - y) ** 4).sum(axis=1)
+
+            def gradient(self, output, y):
+                return 4 * (output - y) ** 3
+
+    The cost: the program is cut here, so a compiled backend returns to Python once per step.
+    """
+
+    op = "python"
+
+    def compute(self, output: Any, y: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define compute(output, y)")
+
+    def gradient(self, output: Any, y: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define gradient(output, y)")
+
+    def structure(self) -> Hashable:
+        return (type(self), id(self))
+
+    def forward(self, output: Any, y: Any, *, sample_weight: Any = None) -> float:
+        z = validation.features("output", output, None, _float_type(output))
+        y = self.check("y", y, z.shape[0], z.shape[1], z.dtype)
+        w = validation.weights("sample_weight", sample_weight, len(z), z.dtype)
+        total, self._gradient = np.zeros(()), np.empty_like(z)
+        weight = float(len(z) if w is None else w.sum(dtype=np.float64))
+        self._run(z, y, w, total, self._gradient, normaliser=weight)
+        return float(total) / weight
+
+    def lower(self, b: Builder) -> None:
+        b.python_loss(self._run)
+
+    def _run(self, z: Any, y: Any, weight: Any, total: Any, dz: Any, *, normaliser: float) -> None:
+        losses = z[:, 0].copy()
+        store(losses, self.compute(read_only(z), read_only(y)), self, "compute")
+        total += losses.sum(dtype=np.float64) if weight is None else (losses * weight).sum(dtype=np.float64)
+        if dz is not None:
+            store(dz, self.gradient(read_only(z), read_only(y)), self, "gradient")
+            dz *= 1 / normaliser if weight is None else weight[:, None] / normaliser
+
+
+def _float_type(a: Any) -> np.dtype[Any]:
+    dtype = getattr(a, "dtype", None)
+    return np.dtype(np.float32) if dtype == np.float32 else np.dtype(np.float64)
 
 
 class SoftmaxCrossEntropy(Loss):

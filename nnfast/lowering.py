@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-from nnfast.errors import OptionError, UnknownNameError
+from nnfast.errors import OptionError
 from nnfast.linking import Part, link_backward, place, rename
+from nnfast.opcheck import make_op
 from nnfast.program import Layout, Program
 from nnfast.protocol import OPS, RUN_SCALARS, Buffer, Op
 
@@ -67,6 +68,7 @@ class Builder:
         self._proposals: list[Op] = []
         self._keeps_best = False
         self._loss_gradient: Buffer | None = None
+        self._head: str | None = None
         self._owner: tuple[str, tuple[str, ...]] = ("", ())  # prefix and scalar names of whoever is describing himself
         self._scalars: list[str] = []
         self._sums: list[str] = ["loss", "penalty"]
@@ -99,7 +101,7 @@ class Builder:
 
     def scratch(self, name: str, width: int) -> Buffer:
         """A further (N, width) array, kept as long as an op of this layer names it."""
-        return Buffer(f"{self._parts[-1].prefix}.{name}", "arena", -1, ("N", width))
+        return Buffer(f"{self._parts[-1].prefix}.scratch.{name}", "arena", -1, ("N", width))
 
     def parameter(self, name: str, *, flat: bool = False) -> Buffer:
         """One of this layer's parameter arrays."""
@@ -137,6 +139,8 @@ class Builder:
         That backward names x keeps x's place in the arena from being used again before it.
         """
         part = self._parts[-1]
+        if self.parameter_space != "parameters" and part.trainable and self._has_parameters(part):
+            raise OptionError("a layer in plain Python reads its own parameters, so a random search cannot vary them")
         part.forward.append(Op("python", (part.x, y), attributes=(("call", forward),)))
         if self.differentiate and backward is not None:
             part.backward.append(Op("python", (part.x, part.dy, part.dx), (), (("call", backward),), "backward"))
@@ -152,15 +156,18 @@ class Builder:
 
     def _fuse(self, name: str, scalars: Mapping[str, Any]) -> bool:
         before = next((p for p in reversed(self._parts) if p.forward), None)
-        if name not in FUSED_ACTIVATIONS or before is None:
+        if name not in FUSED_ACTIVATIONS or before is None or before.y != self.x:
             return False
-        op = before.forward[-1]
-        if op.name != "dense" or op.args[3] != self.x or dict(op.attributes)["activation"] != "linear":
+        ops = [op.name for op in (*before.forward, *before.backward)]
+        if ops != ["dense", "dense_backward"][: 1 + len(before.backward)]:
+            return False
+        op = before.forward[0]
+        if dict(op.attributes)["activation"] != "linear":
             return False
         pairs = tuple((s, self._scalar(s, scalars)) for s in OPS[name].scalars) or (("alpha", 0),)
         attributes = (("activation", name),)
-        before.forward[-1] = op._replace(scalars=pairs, attributes=attributes)
-        if before.backward:  # the first backward op is the dense op's own
+        before.forward[0] = op._replace(scalars=pairs, attributes=attributes)
+        if before.backward:
             x, w, _, dy, _, dx, dw, db = before.backward[0].args
             args = (x, w, before.y, dy, dy, dx, dw, db)
             before.backward[0] = before.backward[0]._replace(args=args, scalars=pairs, attributes=attributes)
@@ -184,15 +191,31 @@ class Builder:
                 self._sums.append(name)
         return Buffer(name, "sums", self._sums.index(name), shape)
 
-    def loss(self, op: str) -> None:
-        """Emit the loss of the model's output against the batch's targets."""
-        z = self.x
+    def loss(self, op: str, head: str | None = None) -> None:
+        """Emit the loss of the model's output against the batch's targets; `head` makes probabilities of its logits."""
+        z, self._head = self.x, head
         self._loss_gradient = Buffer("loss.dz", "arena", -1, z.shape) if self.differentiate else None
         args = (z, self.target, self.weight, self.sum("loss"), self._loss_gradient, None)
         self._tail.append(self._op("loss", op, args, {}, {}))
 
+    def python_loss(self, call: Callable[..., None]) -> None:
+        """Cut the program at the loss: `call(z, y, weight, total, dz, normaliser=…)` does what a loss op does."""
+        self._loss_gradient = Buffer("loss.dz", "arena", -1, self.x.shape) if self.differentiate else None
+        args = (self.x, self.target, self.weight, self.sum("loss"), self._loss_gradient)
+        self._tail.append(Op("python", args, (("normaliser", "normaliser"),), (("call", call),), "loss"))
+
     def metric(self, op: str, *args: Buffer | None) -> None:
         self._tail.append(self._op("metric", op, args, {}, {}))
+
+    @property
+    def prediction(self) -> Buffer:
+        """The model's output as `predict` gives it, for metrics: probabilities where the loss takes logits."""
+        if self._head is None:
+            return self.x
+        p = Buffer("prediction", "arena", -1, self.x.shape)
+        if all(p not in op.args for op in self._tail):
+            self._tail.append(self._op("metric", self._head, (self.x, p), {}, {}))
+        return p
 
     @property
     def target(self) -> Buffer:
@@ -222,8 +245,9 @@ class Builder:
     def ranges(self, key: Callable[[str], Any] = lambda name: None) -> list[tuple[int, int, Any]]:
         """(offset, size, key) of the longest runs of trainable parameters, padding included, with equal `key(name)`."""
         runs: list[tuple[int, int, Any]] = []
-        ends = [b.offset for b in self.layout.blocks[1:]] + [self.layout.size]
-        for block, end in zip(self.layout.blocks, ends, strict=True):
+        blocks = self.layout.blocks
+        ends = [*[b.offset for b in blocks[1:]], self.layout.size]
+        for block, end in zip(blocks, ends, strict=False):
             if block.name in self.frozen:
                 continue
             k = key(block.name)
@@ -243,23 +267,15 @@ class Builder:
         scalars: Mapping[str, Any],
         attributes: Mapping[str, Any],
     ) -> Op:
-        spec = OPS.get(name)
-        if spec is None:
-            raise UnknownNameError("op", name, OPS)
-        if len(args) != len(spec.args):
-            raise OptionError(f"op {name!r} takes {len(spec.args)} arrays ({spec.signature}), {len(args)} were given")
-        if set(attributes) != set(spec.attributes):
-            raise OptionError(f"op {name!r} takes the attributes {spec.attributes}, not {tuple(attributes)}")
-        pairs = tuple((s, self._scalar(s, scalars)) for s in spec.scalars)
-        return Op(name, tuple(args), pairs, tuple(attributes.items()), stage)
+        return make_op(stage, name, args, lambda keyword: self._scalar(keyword, scalars), attributes)
 
-    def _scalar(self, keyword: str, given: Mapping[str, Any]) -> str | int:
+    def _scalar(self, keyword: str, given: Mapping[str, Any]) -> str | float:
         """Where an op's scalar comes from: the run, a number, or a scalar of the owner (its own name by default)."""
         if keyword in RUN_SCALARS:
             return keyword
         source = given.get(keyword, keyword)
         if not isinstance(source, str):
-            return int(source)
+            return source if isinstance(source, int) else float(source)
         prefix, names = self._owner
         if source not in names:
             raise OptionError(f"scalar {source!r} is not among the scalars of {prefix!r}: {names}")
@@ -280,10 +296,13 @@ class Builder:
             ops += part.forward
         ops += self._tail
         if self.mode == "predict":
+            if self.x.space != "arena":
+                raise OptionError("no layer of the model emits an op: there is nothing to compute")
             ops = rename(ops, {self.x.name: Buffer("output", "output", 0, self.x.shape)})
         if self.differentiate and self._loss_gradient is not None:
             ops += link_backward(self._parts, self._loss_gradient, self._trainable)
         if self._tail:
+            self._check_penalties(ops)
             ops += self._penalties
         if self.mode == "update":
             ops = []
@@ -311,6 +330,18 @@ class Builder:
             tuple(n for n in self._scalars if any(n == s for op in placed for _, s in op.scalars)),
             columns,
         )
+
+    def _check_penalties(self, ops: Sequence[Op]) -> None:
+        """A penalty adds to a gradient that an op has filled before; plain Python fills its own."""
+        filled = {(b.space, b.offset) for op in ops for b in op.args if b is not None}
+        plain = {part.prefix for part in self._parts if any(op.name == "python" for op in part.backward)}
+        for penalty in self._penalties:
+            g = penalty.args[1]
+            if g is not None and (g.space, g.offset) not in filled and g.name[1:].partition(".")[0] not in plain:
+                raise OptionError(f"the gradient of {g.name[1:]!r} has a penalty, but no backward op fills it")
+
+    def _has_parameters(self, part: Part) -> bool:
+        return any(b.name.startswith(f"{part.prefix}.") for b in self.layout.blocks)
 
     @property
     def _trainable(self) -> set[str]:

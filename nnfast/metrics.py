@@ -8,13 +8,13 @@ In a Model a metric is an op of the Program, so measuring it costs no Python. By
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nnfast import functional
-from nnfast.errors import DTypeError, ShapeError, UnknownNameError
+from nnfast._functional_losses import r2_of_moments
+from nnfast.errors import DTypeError, OptionError, ShapeError, UnknownNameError
 from nnfast.validation import integer, number
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ class Metric:
         return float(value)
 
     def lower(self, b: Builder) -> None:
-        b.metric(self.op, b.x, b.target, b.weight, b.sum(self.name))
-
-    def structure(self) -> Hashable:
-        return (type(self), self.name, self.op)
+        b.metric(self.op, b.prediction, b.target, b.weight, b.sum(self.name))
 
     def scalar(self, name: str, loss: Loss | None) -> float:
         """The value of a scalar, for a model that ends in this loss."""
         return float(getattr(self, name))
+
+    def check_model(self, loss: Loss, n_outputs: int) -> None:
+        """Refuse a model that it cannot measure."""
 
     def check(self, y: Any) -> None:
         """Refuse targets of the other kind: class indices where rows are needed."""
@@ -75,16 +75,29 @@ class Metric:
 
 
 class _Accuracy(Metric):
+    """On logits and on probabilities alike: softmax keeps the order."""
+
     targets = "label"
 
+    def lower(self, b: Builder) -> None:
+        b.metric(self.op, b.x, b.target, b.weight, b.sum(self.name))
 
-class _TopK(Metric):
-    targets = "label"
+    def check_model(self, loss: Loss, n_outputs: int) -> None:
+        if n_outputs == 1 or loss.op in ("sigmoid_binary_cross_entropy", "binary_cross_entropy"):
+            raise OptionError(f"the metric {self.name!r} compares outputs; for yes-or-no outputs use binary_accuracy")
+
+
+class _TopK(_Accuracy):
     scalars = ("k",)
 
     def __init__(self, k: int) -> None:
         super().__init__(f"top_{k}", "top_k_accuracy")
         self.k = k
+
+    def check_model(self, loss: Loss, n_outputs: int) -> None:
+        super().check_model(loss, n_outputs)
+        if self.k > n_outputs:
+            raise OptionError(f"top_k({self.k}) of {n_outputs} outputs is always 1; k can be at most {n_outputs}")
 
 
 class _BinaryAccuracy(Metric):
@@ -93,6 +106,9 @@ class _BinaryAccuracy(Metric):
     def __init__(self, threshold: float = 0.5) -> None:
         super().__init__("binary_accuracy", "binary_accuracy")
         self.threshold = threshold
+
+    def lower(self, b: Builder) -> None:
+        b.metric(self.op, b.x, b.target, b.weight, b.sum(self.name))
 
     def scalar(self, name: str, loss: Loss | None) -> float:
         """On logits the threshold moves with the sigmoid: probability 1/2 is logit 0."""
@@ -104,8 +120,8 @@ class _BinaryAccuracy(Metric):
 class _RegressionAccuracy(Metric):
     scalars = ("precision",)
 
-    def __init__(self, precision: float) -> None:
-        super().__init__("regression_accuracy", "regression_accuracy")
+    def __init__(self, precision: float, name: str) -> None:
+        super().__init__(name, "regression_accuracy")
         self.precision = precision
 
 
@@ -116,17 +132,15 @@ class _R2(Metric):
         super().__init__("r2", "r2_score")
 
     def lower(self, b: Builder) -> None:
-        b.metric("r2_moments", b.x, b.target, b.weight, b.sum(self.name, (3, b.x.width)))
+        b.metric("r2_moments", b.prediction, b.target, b.weight, b.sum(self.name, (3, b.x.width)))
 
     def value(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         mean, spread, residual = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)  # (epochs, steps, O) each
         share = (weights / weights.sum(axis=-1, keepdims=True))[..., None]
         overall = (share * mean).sum(axis=-2, keepdims=True)
         total = (spread + weights[..., None] * (mean - overall) ** 2).sum(axis=-2)
-        residual = residual.sum(axis=-2)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            constant = np.where(residual == 0, 1.0, 0.0)  # a constant target: 1 if met exactly, else 0
-            return np.asarray(np.where(total > 0, 1 - residual / total, constant).mean(axis=-1))
+        weight = weights.sum(axis=-1)[..., None]
+        return np.asarray(r2_of_moments(overall[..., 0, :], total, residual.sum(axis=-2), weight))
 
 
 class _MeanAbsoluteError(Metric):
@@ -136,7 +150,7 @@ class _MeanAbsoluteError(Metric):
         return float(functional.mean_absolute_error(output, y, sample_weight=sample_weight, backend=backend)[0])
 
     def lower(self, b: Builder) -> None:
-        b.metric(self.op, b.x, b.target, b.weight, b.sum(self.name), None, None)
+        b.metric(self.op, b.prediction, b.target, b.weight, b.sum(self.name), None, None)
 
 
 accuracy = _Accuracy("accuracy", "accuracy")
@@ -150,9 +164,12 @@ def top_k(k: int) -> Metric:
     return _TopK(integer("k", k, 1))
 
 
-def regression_accuracy(precision: float) -> Metric:
-    """Share of outputs with |output − y| ≤ precision. The book takes precision = std(y)/250."""
-    return _RegressionAccuracy(number("precision", precision, 0))
+def regression_accuracy(precision: float, name: str = "regression_accuracy") -> Metric:
+    """Share of outputs with |output − y| ≤ precision; the book takes std(y)/250 and <, which no constant target meets.
+
+    A model may have several, under different names.
+    """
+    return _RegressionAccuracy(number("precision", precision, 0), name)
 
 
 _NAMED = {m.name: m for m in (accuracy, binary_accuracy, mean_absolute_error, r2)}

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nnfast import training
-from nnfast.assembly import assemble, check_parts
+from nnfast.assembly import as_layers, assemble, check_parts, realign
 from nnfast.errors import DTypeError, OwnershipError, ShapeError, StateError
+from nnfast.history import History
 from nnfast.layers.base import Layer
 from nnfast.losses import Loss
 from nnfast.metrics import Metric
@@ -23,14 +24,13 @@ from nnfast.program import Program
 from nnfast.programs import Programs
 from nnfast.protocol import Backend
 from nnfast.random import as_rng, draw_key
-from nnfast.registry import get_backend
+from nnfast.registry import get_backend, portable
 from nnfast.text import table
-from nnfast.validation import host_array, integer, working_dtype
-
-if TYPE_CHECKING:
-    from nnfast.history import History
+from nnfast.validation import convert, host_array, integer, working_dtype
 
 __all__ = ["Model"]
+
+_loss_and_gradient = training.loss_and_gradient  # inside the method, `training` is its argument
 
 
 class Model:
@@ -60,7 +60,7 @@ class Model:
         dtype: Any = "float32",
         rng: Any = None,
     ) -> None:
-        self._layers = tuple(layers)
+        self._layers = as_layers(layers)
         self._loss = loss
         self._dtype = working_dtype(dtype)
         self._metrics, self._widths = check_parts(self._layers, loss, optimizer, metrics)
@@ -71,6 +71,8 @@ class Model:
         for layer in self._layers:
             layer._key = self._key
         self._epochs = 0  # epochs begun over the model's life: the number of the next shuffle
+        self._fitting = False
+        self.history = History()  # of the last fit, also of one that ended in an error
         self._optimizer: Optimizer | None = None
         self._programs = Programs(self)
         if optimizer is not None:
@@ -143,10 +145,10 @@ class Model:
         values = host_array("parameters", flat)
         if values.shape != (self._layout.size,):
             raise ShapeError(f"parameters is a flat array of {self._layout.size} elements; given: shape {values.shape}")
-        values = values.astype(self._dtype)
+        values, padded = convert("parameters", values, self._dtype), np.zeros(self._layout.size, self._dtype)
         for b in self._layout.blocks:
-            part = slice(b.offset, b.offset + b.size)
-            self._buffers.parameters[part] = self._backend.asarray(values[part])
+            padded[b.offset : b.offset + b.size] = values[b.offset : b.offset + b.size]
+        self._buffers.parameters[...] = self._backend.asarray(padded)
 
     @property
     def n_parameters(self) -> int:
@@ -159,15 +161,15 @@ class Model:
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Copy arrays in, in the order of `get_weights`. All shapes are checked before anything changes."""
-        weights = [host_array(f"weights[{i}]", w) for i, w in enumerate(weights)]
-        if len(weights) != len(self._layout.blocks):
-            raise ShapeError(f"the model has {len(self._layout.blocks)} parameter arrays; {len(weights)} were given")
-        for i, (w, block) in enumerate(zip(weights, self._layout.blocks, strict=True)):
+        arrays = [convert(f"weights[{i}]", host_array(f"weights[{i}]", w), self._dtype) for i, w in enumerate(weights)]
+        if len(arrays) != len(self._layout.blocks):
+            raise ShapeError(f"the model has {len(self._layout.blocks)} parameter arrays; {len(arrays)} were given")
+        for i, (w, block) in enumerate(zip(arrays, self._layout.blocks, strict=True)):
             if w.shape != block.shape:
                 raise ShapeError(f"weights[{i}] must have shape {block.shape}, like {block.name}; given: {w.shape}")
-        for w, block in zip(weights, self._layout.blocks, strict=True):
-            values = self._backend.asarray(w.astype(self._dtype).reshape(-1))
-            self._buffers.parameters[block.offset : block.offset + block.size] = values
+        for w, block in zip(arrays, self._layout.blocks, strict=True):
+            part = slice(block.offset, block.offset + block.size)
+            self._buffers.parameters[part] = self._backend.asarray(w.reshape(-1))
 
     # ---- training and asking ----------------------------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ class Model:
         X (N, n_inputs) and y: class indices (N,) or rows (N, n_outputs), as the loss takes them. `batch_size=None` is
         the whole set (then shuffling does nothing); a last short batch is used. With `sample_weight` (N,), losses and
         metrics are weighted means. `validation_data` is (X, y) or (X, y, weights), measured every `validation_every`
-        epochs. `callbacks` are objects of `nnfast.callbacks` or functions f(model, epoch, logs); a true answer stops
+        epochs. `callbacks` are objects of `nnfast.callbacks` or functions f(model, epoch, logs); the answer True stops
         the training. `on_gradients(flat)` sees the flat gradient of each step before clipping and may change it.
         `verbose`: 0 silent, 1 progress, 2 a line per epoch.
 
@@ -239,7 +241,7 @@ class Model:
         Makes any outside optimizer possible: minimise over `model.parameters = flat`. With `training=True` dropout
         acts with the mask of the next step; by default it does not, so that the function is deterministic.
         """
-        return _loss_and_gradient(self, X, y, sample_weight, training)
+        return _loss_and_gradient(self, X, y, sample_weight=sample_weight, training=training)
 
     def to(self, *, backend: str | Backend | None = None, dtype: Any = None) -> Model:
         """A new model on another backend or in another dtype, with the same parameters, optimizer state and seeds."""
@@ -256,7 +258,8 @@ class Model:
         )
         twin.parameters = _repack(self, twin, self._buffers.parameters)
         for name, slot in self._buffers.slots.items():
-            twin._buffers.slots[name] = twin._backend.asarray(_repack(self, twin, slot))
+            twin._buffers.slots[name] = twin._backend.zeros(twin._layout.size, twin._dtype)
+            twin._buffers.slots[name][...] = twin._backend.asarray(_repack(self, twin, slot))
         twin._buffers.state = twin._backend.asarray(np.array(self._backend.to_numpy(self._buffers.state)))
         twin._key, twin._epochs = self._key, self._epochs
         for layer in twin._layers:
@@ -289,6 +292,13 @@ class Model:
         if optimizer and self._optimizer is None:
             raise StateError(f"{what} needs an optimizer: Model(layers, loss=…, optimizer=…)")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_backend": portable(self._backend), "_fitting": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_backend": get_backend(state["_backend"])})
+        realign(self._buffers, self._backend)
+
     # ---- words ------------------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
@@ -312,13 +322,6 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({list(self._layers)!r}, loss={self.loss!r}, optimizer={self._optimizer!r})"
-
-
-def _loss_and_gradient(
-    model: Model, X: Any, y: Any, sample_weight: Any, train: bool
-) -> tuple[float, np.ndarray[Any, Any]]:
-    values = training.run_once(model, "gradient", X, y, sample_weight, training=bool(train))
-    return values["loss"], np.array(model.backend.to_numpy(model._buffers.gradients))
 
 
 def _repack(source: Model, twin: Model, flat: Any) -> np.ndarray[Any, Any]:

@@ -34,18 +34,25 @@ class Predictor:
         self._job = Job(model._buffers, None, batch_size=batch)
 
     def __call__(self, x: Any, *, out: Any = None) -> Any:
-        if not (isinstance(x, np.ndarray) and x.dtype == self._dtype and x.flags.c_contiguous):
+        if not (type(x) is np.ndarray and x.dtype == self._dtype and x.flags.c_contiguous):
             x = features("x", x, self._shape[1], self._dtype)
         if x.shape != self._shape:
             raise ShapeError(f"this predictor takes x of shape {self._shape}; given: {x.shape}")
         backend = self._model.backend
         if out is None:
             out = backend.empty(self._out_shape, self._dtype)
-        elif out.shape != self._out_shape:
-            raise ShapeError(f"out must have shape {self._out_shape}; given: {out.shape}")
-        elif out.dtype != self._dtype or not out.flags.c_contiguous:
-            raise DTypeError(f"out must be a C-contiguous array of {self._dtype}; given: {out.dtype}")
+        else:
+            self._check_out(out)
         self._job.x, self._job.output = backend.asarray(x), out
         self._job.scalars = self._model._programs.scalars(self._program)
         self._runner.run(self._job)
         return out
+
+    def _check_out(self, out: Any) -> None:
+        shape, dtype = getattr(out, "shape", None), getattr(out, "dtype", None)
+        if shape is None or dtype != self._dtype:
+            raise DTypeError(f"out must be an array of {self._dtype}; given: {dtype or type(out).__name__}")
+        if not (out.flags.c_contiguous and out.flags.writeable):
+            raise DTypeError("out must be C-contiguous and writable; give np.empty(...) or a part of it by rows")
+        if shape != self._out_shape:
+            raise ShapeError(f"out must have shape {self._out_shape}; given: {shape}")

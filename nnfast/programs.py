@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock, get_ident  # `threading` would cost a millisecond of import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnfast.errors import ShapeError, StateError
 from nnfast.lowering import Builder
 from nnfast.program import Program
-from nnfast.protocol import Runner
+from nnfast.protocol import Job, Result, Runner
 
 if TYPE_CHECKING:
     from nnfast.model import Model
@@ -22,10 +26,37 @@ class Programs:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._compiled: dict[tuple[str, bool], tuple[Any, Program, Runner]] = {}
+        self._lock = allocate_lock()
+        self._running_in: int | None = None  # the thread that is in a step
         self.fuse = True  # whether activations may join the dense op before them; tests switch it off
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_model": self._model, "_compiled": {}, "fuse": self.fuse}  # runners are compiled again, not copied
+        return {"_model": self._model, "fuse": self.fuse}  # runners are compiled again, not copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_model"])  # type: ignore[misc]  # the same start as that of a new model
+        self.fuse = state["fuse"]
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One run at a time per model: other threads wait; a call from inside a step of the same model is refused."""
+        if self._running_in == get_ident():
+            raise StateError("this model is in the middle of a step; call it between steps, from a callback's on_epoch")
+        with self._lock:
+            self._running_in = get_ident()
+            try:
+                yield
+            finally:
+                self._running_in = None
+
+    def run(self, runner: Runner, job: Job) -> Result:
+        with self.exclusive():
+            return runner.run(job)
+
+    def penalized(self, program: Program) -> bool:
+        """Whether any penalty of the Program has a strength other than 0 now."""
+        names = {n for op in program.ops if op.name == "penalty" for _, n in op.scalars if isinstance(n, str)}
+        return any(self._scalar(name) for name in names)
 
     def forget(self) -> None:
         """Drop all runners: needed when an array of the model's buffers is replaced by another."""
@@ -39,10 +70,14 @@ class Programs:
         b = Builder(mode, model.dtype.name, model._layout, model.n_inputs, **settings)
         if mode in ("train", "update"):
             assert model.optimizer is not None
+            b.differentiate = mode == "train" and model.optimizer.uses_gradients
             model.optimizer.lower(b)
         for i, layer in enumerate(model.layers):
             with b.layer(i, layer.scalars, layer.trainable):
                 layer.lower(b)
+            if b.x.width != model._widths[i + 1]:
+                said = model._widths[i + 1]
+                raise ShapeError(f"layer {i}, {layer!r}, lowers to {b.x.width} outputs; n_outputs_for says {said}")
         if mode == "predict" and model.loss is not None and model.loss.head is not None:
             with b.layer(len(model.layers), (), False):
                 b.activation(model.loss.head)
@@ -60,7 +95,8 @@ class Programs:
         model = self._model
         training = mode == "train" if training is None else training
         layers = tuple(layer.structure() for layer in model.layers)
-        structure = (layers, type(model.loss), model.optimizer and model.optimizer.structure(), self.fuse)
+        loss = model.loss and model.loss.structure()
+        structure = (layers, loss, model.optimizer and model.optimizer.structure(), self.fuse)
         key = (mode, training)
         if key not in self._compiled or self._compiled[key][0] != structure:
             program = self.lower(mode, training)

@@ -83,7 +83,7 @@ class Op(NamedTuple):
 
     name: str
     args: tuple[Buffer | None, ...]
-    scalars: tuple[tuple[str, str | int], ...] = ()
+    scalars: tuple[tuple[str, str | float], ...] = ()
     attributes: tuple[tuple[str, Any], ...] = ()
     stage: str = "forward"
 
@@ -122,7 +122,7 @@ class Job:
     normalisers: Any = None  # (steps,) float64: what the batch's sums are divided by
     first_step: int = 1  # the number of the first step, counted from 1 over the model's life
     key: int = 0  # 64-bit seed of dropout and of random search
-    first_row: int = 0  # the first row's number in the global batch, for dropout
+    first_rows: Any = None  # (steps,) int64: the number of the batch's first row in the global batch, for dropout; 0
     scalars: Any = ()  # one float64 per name in Program.scalars
     on_gradients: Callable[[Array], None] | None = None  # called with the flat gradient, before clipping
     done: int = 0  # set by the runner: steps completed, right even where `run` raises

@@ -36,12 +36,18 @@ __all__ = [
     "available_backends",
     "get_backend",
     "notice",
+    "portable",
     "register_backend",
     "register_op",
     "use_backend",
 ]
 
 AUTO = ("numba", "numpy")  # the order in which "auto" tries; a name without a backend is passed over
+# Names that programs may use already; each goes when its backend comes.
+_NOT_YET = {
+    "numba": 'not part of this version of nnfast; choose "numpy", or "auto" for the fastest there is',
+    "cupy": 'not part of this version of nnfast; choose "numpy", or "auto" for the fastest there is',
+}
 ENTRY_POINTS = "nnfast.backends"
 ENVIRONMENT = "NNFAST_BACKEND"
 
@@ -281,6 +287,8 @@ def _entry_points() -> dict[str, list[EntryPoint]]:
 
 def _published_target(name: str) -> str:
     points = _entry_points().get(name)
+    if points is None and name in _NOT_YET:
+        raise BackendUnavailable(f"backend {name!r}: {_NOT_YET[name]}")
     if points is None:
         raise UnknownBackend(name, [*_known(), "auto"])
     claims = sorted({f"{_owner(point)} ({point.value})" for point in points})
@@ -294,7 +302,7 @@ def _owner(point: EntryPoint) -> str:
 
 
 def _known() -> list[str]:
-    return list(dict.fromkeys([*_factories, *sorted(_entry_points())]))
+    return list(dict.fromkeys([*_factories, *_NOT_YET, *sorted(_entry_points())]))
 
 
 # ---- own ops --------------------------------------------------------------------------------------------------------
@@ -318,3 +326,8 @@ def _check_parameters(spec: OpSpec, kernel: Kernel) -> None:
     ):
         expected = ", ".join([*wanted, *(["*"] if options else []), *options])
         raise OptionError(f"op {spec.name!r}: reference takes {signature}; its spec asks for ({expected})")
+
+
+def portable(backend: Backend) -> str | Backend:
+    """What a pickle keeps of a backend: its name where this process would find it by that, else the object."""
+    return backend.name if _instances.get(backend.name) is backend else backend

@@ -13,26 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.batches import EVALUATION_ROWS, Data, make_job, prepare, prepare_validation
+from nnfast.batches import Data, evaluation_rows, make_job, prepare, prepare_validation
 from nnfast.callbacks import CallbackList, Progress
 from nnfast.errors import NonFiniteWarning, OptionError, StateError
 from nnfast.history import History, Tally
 from nnfast.protocol import Job, Result
 from nnfast.random import permutation
-from nnfast.validation import features, integer
+from nnfast.validation import features, flag, integer
 
 if TYPE_CHECKING:
     from nnfast.model import Model
+    from nnfast.optimizers.base import Optimizer
 
-__all__ = ["evaluate", "fit", "predict", "run_once", "train_on_batch", "update"]
+__all__ = ["evaluate", "fit", "loss_and_gradient", "predict", "train_on_batch", "update"]
 
 JOB_SECONDS = 0.1
 ORDER_ROWS = 4_000_000  # row numbers drawn for one job at most: 32 MB
-
-
-def _penalized(model: Model) -> bool:
-    names = ("weight_l1", "weight_l2", "bias_l1", "bias_l2")
-    return any(getattr(layer, name, 0) for layer in model.layers for name in names)
 
 
 def fit(
@@ -42,7 +38,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int | None,
-    shuffle: bool,
+    shuffle: Any,
     verbose: int,
     sample_weight: Any,
     validation_data: tuple[Any, ...] | None,
@@ -56,49 +52,66 @@ def fit(
     validation_every = integer("validation_every", validation_every, 1)
     data = prepare(model, X, y, sample_weight, batch_size)
     validation = prepare_validation(model, validation_data)
+    hooks = CallbackList(callbacks, on_gradients)
+    progress = Progress.of(verbose, epochs)
     optimizer = model.optimizer
     assert optimizer is not None
-    if not optimizer.uses_gradients and (data.size < data.rows or on_gradients is not None):
+    if not optimizer.uses_gradients and (data.size < data.rows or hooks.on_gradients is not None):
         raise OptionError(f"{type(optimizer).__name__} takes the whole set at once and has no gradients")
-    hooks = CallbackList(callbacks, on_gradients)
-    program, _ = model._programs.runner("train")
-    if not optimizer.uses_gradients:
-        _begin_search(model, data)
-    shuffled = bool(shuffle) and data.size < data.rows
-    tally = Tally(program.sums, model.metrics, data.batch_rows, penalized=_penalized(model))
-    history = History()
-    progress = Progress.of(verbose, epochs)
-    run = _Run(model, data, shuffled, hooks.on_gradients)
-    stop = False
-    with progress:
-        hooks.begin(model, epochs)
-        while run.epochs_done < epochs and not stop:
-            due = min(epochs, hooks.next_due(run.epochs_done, epochs))
-            if validation is not None:
-                due = min(due, (run.epochs_done // validation_every + 1) * validation_every)
-            values = tally.add(*run.job(due))
-            history.extend(values)
-            if validation is not None and values and _is_due(run, validation_every, epochs):
-                measured = _evaluate(model, validation)
-                history.extend({f"val_{k}": np.array([v]) for k, v in measured.items()})
-            progress.update(run.epochs_done, history.last(), values)
-            if values and run.at_epoch_end:
-                stop = hooks.epoch(model, run.epochs_done, history.last(), final=run.epochs_done == epochs)
-        hooks.end(model, history)
-    return history
+    if model._fitting:
+        raise StateError("this model is being fitted already; a callback must not fit it again")
+    run = _Run(model, data, flag("shuffle", shuffle), hooks.on_gradients)
+    names = run.tally.names
+    if validation is not None:
+        names += tuple(f"val_{name}" for name in names)
+    hooks.begin(model, epochs, names)
+    model._fitting, model.history = True, History(names)
+    try:
+        with progress:
+            _loop(run, epochs, validation, validation_every, hooks, progress)
+    finally:
+        model._fitting = False
+        hooks.end(model, model.history)
+    return model.history
 
 
-def _is_due(run: _Run, every: int, epochs: int) -> bool:
-    return run.at_epoch_end and (run.epochs_done % every == 0 or run.epochs_done == epochs)
+def _loop(
+    run: _Run, epochs: int, validation: Data | None, validation_every: int, hooks: CallbackList, progress: Progress
+) -> None:
+    """Job after job, with validation and callbacks where they are due."""
+    model, history = run.model, run.model.history
+    if not run.optimizer.uses_gradients:
+        _begin_search(model, run.data)
+    while run.epochs_done < epochs:
+        due = hooks.next_due(run.epochs_done, epochs)
+        if validation is not None:
+            due = min(due, (run.epochs_done // validation_every + 1) * validation_every)
+        values = run.job(min(due, epochs))
+        history.extend(values)
+        done, final = run.epochs_done, run.epochs_done == epochs
+        logs = {name: float(column[-1]) for name, column in values.items()}
+        at_end = run.at_epoch_end and bool(values)
+        if at_end and validation is not None and (done % validation_every == 0 or final):
+            measured = {f"val_{name}": value for name, value in _evaluate(model, validation).items()}
+            history.extend({name: np.array([value]) for name, value in measured.items()})
+            logs |= measured
+        progress.update(done, history.last(), values)
+        if at_end and hooks.epoch(model, done, logs, final=final):
+            return
 
 
 class _Run:
-    """One training run's position, and its next job."""
+    """One training run's position, its next job, and the values of its epochs."""
 
-    def __init__(self, model: Model, data: Data, shuffled: bool, on_gradients: Any) -> None:
-        self._model = model
-        self._data = data
-        self._shuffled = shuffled
+    def __init__(self, model: Model, data: Data, shuffle: bool, on_gradients: Any) -> None:
+        self.model = model
+        self.data = data
+        assert model.optimizer is not None
+        self.optimizer = model.optimizer
+        program, _ = model._programs.runner("train")
+        penalized = model._programs.penalized(program)
+        self.tally = Tally(program.sums, model.metrics, data.batch_rows, penalized=penalized)
+        self._shuffled = shuffle and data.size < data.rows
         self._on_gradients = on_gradients
         self._per_epoch = len(data.starts)
         self._steps = 0  # steps done in this run
@@ -106,7 +119,6 @@ class _Run:
         self._seconds = 0.0  # per step, of the last job; 0: not known yet
         self._orders: dict[int, np.ndarray[Any, Any]] = {}
         self._warned = False
-        self._program, self._runner = model._programs.runner("train")
 
     @property
     def epochs_done(self) -> int:
@@ -116,20 +128,20 @@ class _Run:
     def at_epoch_end(self) -> bool:
         return self._steps % self._per_epoch == 0
 
-    def job(self, until: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Run the next job, ending at epoch `until` at the latest; the sums and weights of its steps."""
-        model, data, optimizer = self._model, self._data, self._model.optimizer
-        assert optimizer is not None
+    def job(self, until: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Run the next job, ending at epoch `until` at the latest; values of the epochs it completed, by name."""
+        model, data, optimizer = self.model, self.data, self._current_optimizer()
         steps = self._steps_now(until)
         epoch, batch = divmod(self._steps, self._per_epoch)
         last = (self._steps + steps - 1) // self._per_epoch
         order = self._order(epoch, last + 1) if self._shuffled else None
         every = data.batch_weights(order) if order is not None else np.tile(data.batch_weights(None), last + 1 - epoch)
         step_weights = every[batch : batch + steps]
+        program, runner = model._programs.runner("train")  # anew: a callback may have frozen a layer
         job = make_job(
             model,
             data,
-            model._programs.scalars(self._program),
+            model._programs.scalars(program),
             order=order,
             steps=steps,
             first_batch=batch,
@@ -140,19 +152,27 @@ class _Run:
         )
         begin = time.perf_counter()
         try:
-            result = self._runner.run(job)
+            result = model._programs.run(runner, job)
         finally:  # a hook or Ctrl-C may end the job early; what was done counts
             optimizer.steps += job.done
             self._steps += job.done
             model._epochs = self._first_epoch - (-self._steps // self._per_epoch)
         self._seconds = (time.perf_counter() - begin) / steps
         self._warn(result, epoch)
-        return result.sums, step_weights
+        return self.tally.add(result.sums, step_weights)
+
+    def _current_optimizer(self) -> Optimizer:
+        """The model's optimizer now: a callback may have assigned another."""
+        optimizer = self.model.optimizer
+        assert optimizer is not None
+        if optimizer.uses_gradients != self.optimizer.uses_gradients:
+            raise StateError(f"{optimizer!r} cannot take over from {self.optimizer!r} within one fit")
+        return optimizer
 
     def _steps_now(self, until: int) -> int:
         left = until * self._per_epoch - self._steps
         if self._shuffled:
-            left = min(left, max(1, ORDER_ROWS // self._data.rows) * self._per_epoch)
+            left = min(left, max(1, ORDER_ROWS // self.data.rows) * self._per_epoch)
         if not self._seconds:
             return 1
         steps = max(1, min(left, int(JOB_SECONDS / self._seconds)))
@@ -165,7 +185,7 @@ class _Run:
         self._orders = {e: o for e, o in self._orders.items() if e >= first}
         for e in range(first, end):
             if e not in self._orders:
-                self._orders[e] = permutation(self._model._key, self._first_epoch + e, self._data.rows)
+                self._orders[e] = permutation(self.model._key, self._first_epoch + e, self.data.rows)
         return np.stack([self._orders[e] for e in range(first, end)])
 
     def _warn(self, result: Result, epoch: int) -> None:
@@ -181,38 +201,37 @@ class _Run:
 
 
 def _begin_search(model: Model, data: Data) -> None:
-    """Ready a random search for this data: the candidate starts as the best, whose loss is measured anew."""
-    assert model.optimizer is not None
+    """Ready a random search for this data: the candidate starts as the best, whose loss is measured on it."""
     model._buffers.slots["candidate"][...] = model._buffers.parameters
-    if model.optimizer.steps == 0:
-        model._buffers.state[...] = np.inf
-        return
     program, runner = model._programs.runner("evaluate", True)
+    assert model.optimizer is not None
     job = make_job(model, data, model._programs.scalars(program), first_step=model.optimizer.steps)
-    model._buffers.state[...] = model.backend.asarray(runner.run(job).sums[0])
+    job.normalisers = data.batch_weights(None)
+    model._buffers.state[...] = model.backend.asarray(model._programs.run(runner, job).sums[0])
 
 
 def _evaluate(model: Model, data: Data) -> dict[str, float]:
     program, runner = model._programs.runner("evaluate")
+    data.cut(evaluation_rows(program) if data.size == 0 else data.size)
     step_weights = data.batch_weights(None)
     normalisers = np.where(step_weights > 0, step_weights, 1.0)
     job = make_job(model, data, model._programs.scalars(program), steps=len(data.starts), normalisers=normalisers)
-    tally = Tally(program.sums, model.metrics, data.batch_rows, penalized=_penalized(model))
-    return {name: float(v[0]) for name, v in tally.add(runner.run(job).sums, step_weights).items()}
+    tally = Tally(program.sums, model.metrics, data.batch_rows, penalized=model._programs.penalized(program))
+    sums = model._programs.run(runner, job).sums
+    return {name: float(v[0]) for name, v in tally.add(sums, step_weights).items()}
 
 
 def evaluate(model: Model, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> dict[str, float]:
     """See `Model.evaluate`."""
     model._needs("evaluate")
-    size = EVALUATION_ROWS if batch_size is None else batch_size
-    return _evaluate(model, prepare(model, X, y, sample_weight, size))
+    return _evaluate(model, prepare(model, X, y, sample_weight, batch_size, rows=0))
 
 
 def predict(model: Model, X: Any, batch_size: int | None) -> Any:
     """See `Model.predict`."""
     x = features("X", X, model.n_inputs, model.dtype)
-    size = EVALUATION_ROWS if batch_size is None else integer("batch_size", batch_size, 1)
     program, runner = model._programs.runner("predict")
+    size = evaluation_rows(program) if batch_size is None else integer("batch_size", batch_size, 1)
     output = model.backend.empty((len(x), model.n_outputs), model.dtype)
     job = Job(
         model._buffers,
@@ -222,17 +241,23 @@ def predict(model: Model, X: Any, batch_size: int | None) -> Any:
         scalars=model._programs.scalars(program),
     )
     job.steps = -(-len(x) // size)
-    runner.run(job)
+    model._programs.run(runner, job)
     return output
 
 
-def run_once(
-    model: Model, mode: str, X: Any, y: Any, sample_weight: Any, *, training: bool = False, on_gradients: Any = None
-) -> dict[str, float]:
-    """One step of a program on all of these rows at once; loss and metrics."""
-    model._needs("this call", optimizer=mode == "train")
+def one_step(
+    model: Model,
+    mode: str,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    training: bool | None = None,
+    on_gradients: Any = None,
+) -> tuple[dict[str, float], Any]:
+    """One step of a program on all of these rows at once: its values, and with mode "gradient" a copy of that."""
     data = prepare(model, X, y, sample_weight, None)
-    program, runner = model._programs.runner(mode, training or None)
+    program, runner = model._programs.runner(mode, training)
     optimizer = model.optimizer
     step = optimizer.steps if optimizer is not None else 0
     step_weights = data.batch_weights(None)
@@ -245,10 +270,23 @@ def run_once(
         first_step=step + 1,
         on_gradients=on_gradients,
     )
-    result = runner.run(job)
+    with model._programs.exclusive():
+        result = runner.run(job)
+        gradient = np.array(model.backend.to_numpy(model._buffers.gradients)) if mode == "gradient" else None
+        if mode == "train" and optimizer is not None:
+            optimizer.steps += 1
     metrics = model.metrics if mode == "train" else ()
-    tally = Tally(program.sums, metrics, data.batch_rows, penalized=_penalized(model))
-    return {name: float(v[0]) for name, v in tally.add(result.sums, step_weights).items()}
+    tally = Tally(program.sums, metrics, data.batch_rows, penalized=model._programs.penalized(program))
+    return {name: float(v[0]) for name, v in tally.add(result.sums, step_weights).items()}, gradient
+
+
+def loss_and_gradient(
+    model: Model, X: Any, y: Any, *, sample_weight: Any, training: bool
+) -> tuple[float, np.ndarray[Any, Any]]:
+    """See `Model.loss_and_gradient`."""
+    model._needs("loss_and_gradient")
+    values, gradient = one_step(model, "gradient", X, y, sample_weight, training=bool(training))
+    return values["loss"], gradient
 
 
 def train_on_batch(model: Model, X: Any, y: Any, *, sample_weight: Any, on_gradients: Any) -> dict[str, float]:
@@ -258,9 +296,8 @@ def train_on_batch(model: Model, X: Any, y: Any, *, sample_weight: Any, on_gradi
     assert optimizer is not None
     if not optimizer.uses_gradients:
         raise StateError(f"{type(optimizer).__name__} trains with fit, on the whole set")
-    values = run_once(model, "train", X, y, sample_weight, on_gradients=on_gradients)
-    optimizer.steps += 1
-    return values
+    hook = CallbackList((), on_gradients).on_gradients
+    return one_step(model, "train", X, y, sample_weight, on_gradients=hook)[0]
 
 
 def update(model: Model) -> None:
@@ -270,5 +307,5 @@ def update(model: Model) -> None:
     program, runner = model._programs.runner("update")
     rates = optimizer.learning_rates(optimizer.steps, 1)
     scalars = model._programs.scalars(program)
-    runner.run(make_job(model, None, scalars, learning_rates=rates, first_step=optimizer.steps + 1))
+    model._programs.run(runner, make_job(model, None, scalars, learning_rates=rates, first_step=optimizer.steps + 1))
     optimizer.steps += 1

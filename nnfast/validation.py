@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from nnfast._numbers import integer, number, range_words
+from nnfast._numbers import flag, integer, number, range_words
 from nnfast.errors import DataError, DTypeError, ShapeError
 
 __all__ = [
     "convert",
     "features",
+    "flag",
     "host_array",
     "integer",
     "labels",
@@ -143,7 +144,9 @@ def features(name: str, x: Any, width: int | None, dtype: DType, *, allow_empty:
 def _rank_hint(name: str, a: Array, width: int | None) -> str:
     if a.ndim == 1 and width == 1:
         return f"; for one column use {name}.reshape(-1, 1)"
-    if a.ndim == 1 and width in (None, a.size):
+    if a.ndim == 1 and width is None:
+        return f"; for one column use {name}.reshape(-1, 1), for one sample {name}.reshape(1, -1)"
+    if a.ndim == 1 and width == a.size:
         return f"; for one sample use {name}.reshape(1, -1)"
     if a.ndim > 2 and width in (None, math.prod(a.shape[1:])):
         return f"; use {name}.reshape({a.shape[0]}, -1)"

@@ -253,3 +253,68 @@ def test_an_initializer_of_the_wrong_shape_or_that_raises_claims_nothing():
 def test_a_layer_on_a_backend_that_is_not_there_fails_at_once():
     with pytest.raises(nn.BackendUnavailable, match="'numpy'"):
         nn.Dense(2, 3, backend="nunpy")
+
+
+def test_metrics_that_would_lie():
+    def model(loss, outputs, metric):
+        return nn.Model([nn.Dense(2, outputs)], loss, metrics=[metric], backend="numpy")
+
+    for loss, outputs in (
+        (nn.SigmoidBinaryCrossEntropy(), 1),
+        (nn.MeanSquaredError(), 1),
+        (nn.BinaryCrossEntropy(), 2),
+    ):
+        with pytest.raises(OptionError, match="binary_accuracy"):
+            model(loss, outputs, "accuracy")
+    with pytest.raises(OptionError, match="at most 3"):
+        model(nn.SoftmaxCrossEntropy(), 3, nn.metrics.top_k(4))
+    for name in ("loss", "data_loss", "a.b"):
+        with pytest.raises(OptionError, match=name):
+            model(nn.MeanSquaredError(), 2, nn.metrics.regression_accuracy(0.1, name))
+
+
+def test_what_should_have_been_a_list_or_a_truth_value():
+    with pytest.raises(DTypeError, match="layers is a list"):
+        nn.Model(nn.Dense(2, 3))
+    model = _classifier()
+    before = _state(model)
+    for options, words in (
+        ({"callbacks": nn.EarlyStopping("loss")}, "callbacks is a list"),
+        ({"callbacks": 3}, "callbacks is a list"),
+        ({"shuffle": "yes"}, "shuffle"),
+    ):
+        with pytest.raises(DTypeError, match=words):
+            model.fit(X, Y, verbose=0, **options)
+    with pytest.raises(DTypeError, match="trainable"):
+        model.layers[0].trainable = "no"
+    with pytest.raises(OptionError, match="twice"):
+        nn.Adam().step([layer := nn.Dense(2, 3, rng=0), layer])
+    with pytest.raises(StateError, match=r"Model.fit"):
+        nn.RandomSearch().step([layer])
+    with pytest.raises(OptionError, match="epsilon"):
+        nn.Adam(epsilon=0)
+    with pytest.raises(OptionError, match="clip_norm"):
+        nn.Adam(clip_norm=0)
+    _assert_unchanged(model, before)
+
+
+def test_a_predictor_says_what_is_wrong_with_out():
+    one = _classifier().predictor()
+    frozen = np.empty((1, 3), np.float32)
+    frozen.flags.writeable = False
+    for out, words in (([[1]], "list"), (frozen, "writable"), (np.empty((1, 6), np.float32)[:, ::2], "C-contiguous")):
+        with pytest.raises(DTypeError, match=words):
+            one(X[:1], out=out)
+
+
+def test_a_model_that_computes_nothing():
+    class Pass(nn.Layer):
+        n_inputs_wanted = 2
+
+        def lower(self, b):
+            pass
+
+    with pytest.raises(OptionError, match="nothing to compute"):
+        nn.Model([Pass()], backend="numpy").predict(X)
+    learner = nn.Model([Pass()], nn.MeanSquaredError(), nn.SGD(0.1), backend="numpy")
+    assert len(learner.fit(X, X, epochs=2, verbose=0).history["loss"]) == 2

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import nnfast
 
 # Loaded by a fresh `import nnfast` beyond what `import numpy` loads anyway.
 LOADED = """
@@ -67,11 +71,27 @@ def run(environ: dict[str, str], code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("extra", ["", ", nnfast.registry, nnfast.initializers, nnfast.datasets"])
+EVERY_NAME = "; [getattr(nnfast, name) for name in nnfast.__all__]"
+
+
+@pytest.mark.parametrize("extra", ["", EVERY_NAME])
 def test_importing_loads_nothing_heavy(extra, python):
     loaded = set(json.loads(python(LOADED.format(extra=extra))))
     assert "nnfast" in loaded
     assert {name for name in loaded if any(name == heavy or name.startswith(f"{heavy}.") for heavy in HEAVY)} == set()
+
+
+def test_lazy_names_are_those_that_type_checkers_see():
+    source = Path(nnfast.__file__).read_text(encoding="utf-8")
+    (block,) = [node for node in ast.parse(source).body if isinstance(node, ast.If)]
+    imported = {alias.name for node in block.body for alias in node.names}
+    assert imported == {*nnfast._HOME, *nnfast._MODULES}
+    assert sorted(nnfast.__all__) == sorted([*imported, "__version__"])
+    for name in nnfast.__all__:
+        assert getattr(nnfast, name) is not None
+    assert dir(nnfast) == sorted(nnfast.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Mode'"):
+        _ = nnfast.Mode
 
 
 def test_importing_the_command_line_stays_light(python):
@@ -84,8 +104,11 @@ def test_importing_prints_nothing_and_changes_nothing(python):
     assert python(EFFECTS) == ""
 
 
-def test_importing_costs_at_most_a_quarter_of_numpy(capsys, python):
+@pytest.mark.parametrize("bytecode", [True, False])
+def test_importing_costs_at_most_a_quarter_of_numpy(capsys, python, bytecode):
     """The goal is on the best of several runs, and there are more of them on a busy machine."""
+    if not bytecode:
+        python = functools.partial(run, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
     python(COSTS)  # compiles
     numpy, own = [], []
     for _ in range(40):
@@ -96,5 +119,6 @@ def test_importing_costs_at_most_a_quarter_of_numpy(capsys, python):
         if len(own) >= 5 and ratio <= 1.25:
             break
     with capsys.disabled():
-        print(f"\n`import nnfast` takes {ratio:.3f} times as long as `import numpy` ({1e3 * min(numpy):.0f} ms)")
+        kind = "with" if bytecode else "without"
+        print(f"\n`import nnfast` {kind} bytecode: {ratio:.3f} times `import numpy` ({1e3 * min(numpy):.0f} ms)")
     assert ratio <= 1.25

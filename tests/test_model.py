@@ -236,3 +236,96 @@ def test_pickled_optimizer_keeps_the_state_of_lone_layers():
     step(*pair)
     step(*twin)
     np.testing.assert_array_equal(twin[0].weights, pair[0].weights)
+
+
+def _assert_aligned(model):
+    for flat in (model.parameters, model._buffers.gradients, *model._buffers.slots.values()):
+        assert flat.ctypes.data % 256 == 0
+
+
+def test_copies_are_aligned_too():
+    import copy
+    import pickle
+
+    model = _classifier()
+    _fit(model, epochs=1)
+    for twin in (model.to(), model.to(dtype="float64"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        _assert_aligned(twin)
+        assert twin.backend is model.backend
+
+
+def test_weights_out_of_range_change_nothing():
+    model = _classifier()
+    before = model.parameters.copy()
+    huge = [np.full(w.shape, 1.0) for w in model.get_weights()]
+    huge[-1][0] = 1e300
+    with pytest.raises(nn.errors.DataError, match=r"weights\[3\]"):
+        model.set_weights(huge)
+    with pytest.raises(nn.errors.DataError, match="parameters"):
+        model.parameters = np.full(before.shape, 1e300)
+    np.testing.assert_array_equal(model.parameters, before)
+
+
+def test_padding_stays_zero_whatever_is_added():
+    model = _classifier()
+    model.parameters += 1
+    assert np.count_nonzero(model.parameters) <= model.n_parameters
+
+
+def test_a_loss_of_ones_own_may_change_its_structure():
+    class Switch(nn.Loss):
+        op = "mean_squared_error"
+
+        def structure(self):
+            return (type(self), self.op)
+
+    model = nn.Model([nn.Dense(2, 1)], Switch(), backend="numpy", rng=0)
+    squared = model.evaluate(X, TARGETS)["loss"]
+    model.loss.op = "mean_absolute_error"
+    assert model.evaluate(X, TARGETS)["loss"] != squared
+
+
+def test_own_strengths_of_penalty_count_as_penalty():
+    class Pulled(nn.PythonLayer):
+        scalars = ("pull",)
+        pull = 0.5
+
+        def parameter_shapes(self):
+            return {"p": (2,)}
+
+        def initial_values(self, rng):
+            return {"p": np.array([3.0, 4.0])}
+
+        def compute(self, x, training):
+            return x
+
+        def gradient(self, dy):
+            return dy
+
+        def lower(self, b):
+            super().lower(b)
+            b.penalize("p", "pull", "pull")
+
+    model = nn.Model([Pulled(), nn.Dense(2, 1)], nn.MeanSquaredError(), nn.SGD(0.1), backend="numpy", rng=0)
+    values = model.evaluate(X, TARGETS)
+    assert values["loss"] - values["data_loss"] == pytest.approx(0.5 * 7 + 0.5 * 25)
+    _fit(model, X, TARGETS, epochs=1, batch_size=None)
+    np.testing.assert_allclose(model.get_weights()[0], [3 - 0.1 * 3.5, 4 - 0.1 * 4.5], rtol=1e-6)
+    _fit(model, X, TARGETS, epochs=50)
+    assert np.abs(model.get_weights()[0]).max() < 0.1
+
+
+def test_a_penalty_without_a_gradient_is_refused():
+    class Idle(nn.Layer):
+        scalars = ("pull",)
+        pull = 0.5
+
+        def parameter_shapes(self):
+            return {"p": (2,)}
+
+        def lower(self, b):
+            b.penalize("p", "pull", "pull")
+
+    model = nn.Model([Idle(), nn.Dense(2, 1)], nn.MeanSquaredError(), nn.SGD(0.1), backend="numpy", rng=0)
+    with pytest.raises(nn.errors.OptionError, match="no backward op fills it"):
+        _fit(model, X, TARGETS)

@@ -197,3 +197,184 @@ def test_backend_by_inheritance_overrides_what_it_likes():
     np.testing.assert_array_equal(own.parameters, plain.parameters)
     assert nn.functional.dense(X, np.eye(2), np.zeros(2), backend=Counting()).shape == X.shape
     assert Counting.calls == 7
+
+
+# ---- what plain Python may get wrong -----------------------------------------------------------------------
+
+
+def _returning(value, method="compute"):
+    class Odd(nn.PythonLayer):
+        def compute(self, x, training):
+            return value(x) if method == "compute" else x
+
+        def gradient(self, dy):
+            return value(dy) if method == "gradient" else dy
+
+    return Odd()
+
+
+@pytest.mark.parametrize("method", ["compute", "gradient"])
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (lambda a: None, nn.errors.DTypeError, "return"),
+        (lambda a: a[:1], nn.errors.ShapeError, r"\(1, 4\)"),
+        (lambda a: 0.0, nn.errors.ShapeError, "shape"),
+        (lambda a: a + 1j, nn.errors.DTypeError, "complex"),
+        (lambda a: np.multiply(a, 2, out=a), ValueError, "read-only"),
+    ],
+    ids=["None", "one row", "number", "complex", "in place"],
+)
+def test_results_of_plain_python_are_checked(method, value, error, words):
+    model = _model(_returning(value, method))
+    with pytest.raises(error, match=words) as caught:
+        model.loss_and_gradient(X, Y)
+    if error is not ValueError:
+        assert f"Odd.{method}" in str(caught.value)
+
+
+class Quartic(nn.PythonLoss):
+    def compute(self, output, y):
+        return ((output - y) ** 4).sum(axis=1)
+
+    def gradient(self, output, y):
+        return 4 * (output - y) ** 3
+
+
+def test_python_loss_trains_weighs_and_agrees_by_hand(rng):
+    targets = np.eye(3)[Y]
+    w = rng.uniform(0, 2, len(X))
+    model = nn.Model([nn.Dense(2, 3)], Quartic(), nn.Adam(0.05), ["r2"], backend="numpy", dtype="float64", rng=0)
+    by_hand = Quartic()
+    assert by_hand.forward(model.predict(X), targets, sample_weight=w) == pytest.approx(
+        model.evaluate(X, targets, sample_weight=w)["loss"], rel=1e-12
+    )
+    slope = (w / w.sum())[:, None] * 4 * (model.predict(X) - targets) ** 3
+    np.testing.assert_allclose(by_hand.backward(), slope, rtol=1e-12)
+    _, gradient = model.loss_and_gradient(X, targets, sample_weight=w)
+    np.testing.assert_allclose(gradient[:6].reshape(2, 3), X.T @ slope, rtol=1e-10)
+    history = model.fit(X, targets, epochs=40, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert "Quartic" in model.backend_report()
+
+
+def test_python_loss_must_give_one_number_per_row():
+    class Wrong(Quartic):
+        def compute(self, output, y):
+            return (output - y) ** 4
+
+    with pytest.raises(nn.errors.ShapeError, match=r"Wrong.compute.*\(60, 3\).*\(60,\)"):
+        Wrong().forward(np.zeros((60, 3)), np.zeros((60, 3)))
+
+
+# ---- names, numbers and structure of own layers --------------------------------------------------------------
+
+
+class Offset(nn.Layer):
+    """y = x + 0.7·sin x · p, with its names chosen to collide and a constant of its own."""
+
+    def __init__(self, name="y", **common):
+        super().__init__(**common)
+        self.name = name
+
+    @property
+    def n_inputs_wanted(self):
+        return 4
+
+    def parameter_shapes(self):
+        return {self.name: (1, 4)}
+
+    def initial_values(self, rng):
+        return {self.name: np.full((1, 4), 0.5)}
+
+    def lower(self, b):
+        bent, y = b.scratch("y", 4), b.output(4)
+        b.forward("bend", b.x, bent, scalars={"amount": 0.7})
+        b.forward("bend", bent, y, scalars={"amount": 0.3})
+        middle = b.scratch("dy", 4)
+        b.backward("bend_backward", bent, b.dy, middle, scalars={"amount": 0.3})
+        b.backward("bend_backward", b.x, middle, b.dx, scalars={"amount": 0.7})
+
+
+def test_own_names_and_constants_do_not_collide(bent, rng):
+    models = [_model(Offset(name)) for name in ("y", "dx", "scale")]
+    outputs = [m.predict(X) for m in models]
+    np.testing.assert_array_equal(outputs[0], outputs[2])
+    np.testing.assert_array_equal(outputs[1], outputs[2])
+    assert max(_gradient_error(m, rng) for m in models) < 1e-6
+    x = np.linspace(-2, 2, 8).reshape(2, 4)
+    inner = x + 0.7 * np.sin(x)
+    np.testing.assert_allclose(Offset(dtype="float64").forward(x), inner + 0.3 * np.sin(inner))
+
+
+def test_an_own_layer_with_parameters_can_come_first(bent):
+    model = nn.Model([Offset(), nn.Dense(4, 3)], nn.SoftmaxCrossEntropy(), nn.SGD(0.1), backend="numpy", rng=0)
+    rows = np.c_[X, X]
+    history = model.fit(rows, Y, epochs=20, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    for op in model.program.ops:
+        assert op.name != "bend_backward" or None not in op.args
+
+
+def test_a_layer_without_backward_is_refused_where_one_is_needed(bent):
+    class Forward(nn.Layer):
+        def lower(self, b):
+            b.forward("bend", b.x, b.output(4), scalars={"amount": 1})
+
+    model = _model(Forward())
+    model.predict(X)
+    with pytest.raises(nn.errors.OptionError, match="layer 1 emits no backward"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_wrong_widths_are_found_when_lowering(bent):
+    class Wide(nn.Layer):
+        def lower(self, b):
+            b.forward("bend", b.x, b.output(5), scalars={"amount": 1})
+
+    with pytest.raises(nn.errors.ShapeError, match=r"bend.*I = 4"):
+        _ = _model(Wide()).program
+
+    class Liar(nn.Layer):
+        def n_outputs_for(self, n_inputs):
+            return 6
+
+        def lower(self, b):
+            b.forward("bend", b.x, b.output(4), scalars={"amount": 1})
+
+    with pytest.raises(nn.errors.ShapeError, match="lowers to 4 outputs; n_outputs_for says 6"):
+        _ = _model(Liar()).program
+
+
+def test_own_random_ops_by_hand_use_the_layers_seed():
+    def jitter(x, y, *, key, step):
+        y[...] = x + np.random.default_rng([key, step]).standard_normal(x.shape)
+
+    nn.register_op(nn.OpSpec("jitter", "x[N,I] -> y[N,I]", scalars=["key", "step"]), reference=jitter)
+
+    class Jitter(nn.Layer):
+        def lower(self, b):
+            b.forward("jitter", b.x, b.output(b.x.width))
+
+    x = np.zeros((2, 3))
+    one, two, three = (Jitter(rng=seed).forward(x, training=True) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, three)
+    del OPS["jitter"], CUSTOM["jitter"]
+
+
+def test_random_search_refuses_parameters_that_plain_python_reads():
+    model = _model(Scale())
+    model.optimizer = nn.RandomSearch()
+    with pytest.raises(nn.errors.OptionError, match="random search"):
+        model.fit(X, Y, verbose=0)
+    model.layers[1].trainable = False
+    model.fit(X, Y, epochs=3, verbose=0)
+
+
+def test_lists_of_an_own_layer_are_copied_with_the_model():
+    layer = Cube()
+    layer.notes = []
+    model = _model(layer)
+    model.to().layers[1].notes.append(1)
+    assert layer.notes == []

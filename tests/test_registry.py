@@ -41,6 +41,7 @@ def fresh(monkeypatch):
     for name in ("_instances", "_accepted", "_published"):
         monkeypatch.setattr(registry, name, {})
     monkeypatch.setattr(registry, "_noticed", set())
+    monkeypatch.setattr(registry, "_NOT_YET", {})
 
 
 @pytest.fixture
@@ -139,6 +140,14 @@ def test_unknown_names_give_the_closest():
         get_backend("nunpy")
     with pytest.raises(UnknownBackend, match=re.escape("unknown backend 'x'. Known: auto, numpy")):
         get_backend("x")
+
+
+def test_names_that_are_still_to_come_say_so(monkeypatch):
+    monkeypatch.setattr(registry, "_NOT_YET", {"later": "not part of this version"})
+    with pytest.raises(BackendUnavailable, match="'later': not part of this version"):
+        get_backend("later")
+    assert available_backends()["later"] == "not part of this version"
+    assert get_backend().name == "numpy"
 
 
 def test_the_environment_is_named_where_it_is_to_blame(monkeypatch):

@@ -162,7 +162,7 @@ def test_evaluate_and_predict_advance_nothing():
 def test_zero_epochs_do_nothing():
     model = _classifier()
     before = model.parameters.copy()
-    assert _fit(model, epochs=0) == {}
+    assert _fit(model, epochs=0) == {"loss": [], "data_loss": [], "accuracy": []}
     np.testing.assert_array_equal(model.parameters, before)
 
 
@@ -207,8 +207,8 @@ def test_callbacks_are_called_when_due_and_can_stop():
     class Watch(nn.Callback):
         every = 3
 
-        def on_begin(self, model, epochs):
-            calls.append(("begin", epochs))
+        def on_begin(self, model, epochs, names):
+            calls.append(("begin", epochs, names))
 
         def on_epoch(self, model, epoch, logs):
             calls.append((epoch, sorted(logs)))
@@ -218,7 +218,7 @@ def test_callbacks_are_called_when_due_and_can_stop():
 
     _fit(_classifier(), epochs=7, callbacks=[Watch()])
     names = ["accuracy", "data_loss", "loss"]
-    assert calls == [("begin", 7), (3, names), (6, names), (7, names), ("end", 7)]
+    assert calls == [("begin", 7, ("loss", "data_loss", "accuracy")), (3, names), (6, names), (7, names), ("end", 7)]
     assert len(_fit(_classifier(), epochs=50, callbacks=[lambda model, epoch, logs: epoch == 4])["loss"]) == 4
 
 
@@ -232,8 +232,13 @@ def test_early_stopping_restores_the_best():
 
 
 def test_early_stopping_names_what_it_can_watch():
-    with pytest.raises(nn.errors.OptionError, match=r"val_f1.*loss"):
-        _fit(_classifier(), callbacks=[nn.EarlyStopping("val_f1")])
+    model = _classifier()
+    before = model.parameters.copy()
+    with pytest.raises(nn.errors.UnknownNameError, match=r"val_los.*did you mean 'val_loss'"):
+        _fit(model, callbacks=[nn.EarlyStopping("val_los")], validation_data=(X, Y))
+    with pytest.raises(nn.errors.UnknownNameError, match="val_loss"):
+        _fit(model, callbacks=[nn.EarlyStopping("val_loss")])
+    np.testing.assert_array_equal(model.parameters, before)
 
 
 def test_gradient_hook_sees_and_may_change_the_flat_gradient():
@@ -294,3 +299,156 @@ def test_steps_before_a_hook_raised_are_counted():
     assert model.optimizer.steps == 2
     np.testing.assert_array_equal(model.parameters, twin.parameters)
     assert _fit(model, epochs=3, batch_size=None) == _fit(twin, epochs=3, batch_size=None)
+
+
+def test_random_search_starts_from_what_is_there():
+    V, v = nn.datasets.vertical(30, 3, 0)
+    trained = nn.Model([nn.Dense(2, 3)], nn.SoftmaxCrossEntropy(), nn.Adam(0.1), backend="numpy", rng=0)
+    _fit(trained, V, v, epochs=300, batch_size=None)
+    before = trained.evaluate(V, v)["loss"]
+    trained.optimizer = nn.RandomSearch(5.0, "perturb")
+    _fit(trained, V, v, epochs=5, batch_size=None)
+    assert trained.evaluate(V, v)["loss"] <= before + 1e-7
+    assert not any(op.stage == "backward" for op in trained.program.ops)
+
+
+# ---- what callbacks may do -----------------------------------------------------------------------------------
+
+
+def test_freezing_and_another_optimizer_within_a_fit_take_effect():
+    def freeze(model, epoch, logs):
+        if epoch == 2:
+            model.layers[0].trainable = False
+            frozen.append(model.layers[0].weights.copy())
+
+    frozen = []
+    model = _classifier()
+    _fit(model, callbacks=[freeze])
+    np.testing.assert_array_equal(model.layers[0].weights, frozen[0])
+
+    def switch(model, epoch, logs):
+        if epoch == 3:
+            model.optimizer = nn.Adagrad(0.1)
+
+    switched, pieces = _classifier(), _classifier()
+    _fit(switched, callbacks=[switch])
+    _fit(pieces, epochs=3)
+    pieces.optimizer = nn.Adagrad(0.1)
+    _fit(pieces, epochs=3)
+    np.testing.assert_array_equal(switched.parameters, pieces.parameters)
+
+
+def test_what_would_spoil_a_running_step_is_refused():
+    model = _classifier()
+    with pytest.raises(nn.errors.StateError, match="middle of a step"):
+        _fit(model, on_gradients=lambda flat: model.loss_and_gradient(X, Y))
+    with pytest.raises(nn.errors.StateError, match="fitted already"):
+        _fit(model, callbacks=[lambda model, epoch, logs: _fit(model)])
+
+    def search(model, epoch, logs):
+        model.optimizer = nn.RandomSearch()
+
+    with pytest.raises(nn.errors.StateError, match="within one fit"):
+        _fit(model, callbacks=[search])
+    model.optimizer = nn.Adam(0.01)
+    assert len(_fit(model)["loss"]) == 6
+
+
+def test_evaluating_within_a_callback_changes_nothing():
+    plain, watched = _classifier(), _classifier()
+    _fit(plain)
+    _fit(watched, callbacks=[lambda model, epoch, logs: model.evaluate(X, Y)["loss"] and None])
+    np.testing.assert_array_equal(watched.parameters, plain.parameters)
+
+
+def test_only_true_stops():
+    answers = {"number": lambda m, e, logs: logs["loss"], "array": lambda m, e, logs: np.ones(3)}
+    for answer in answers.values():
+        assert len(_fit(_classifier(), callbacks=[answer])["loss"]) == 6
+    assert len(_fit(_classifier(), callbacks=[lambda m, e, logs: np.bool_(e == 2)])["loss"]) == 2
+
+
+def test_an_error_in_a_callback_keeps_the_history_and_ends_the_others():
+    ended = []
+
+    class Watch(nn.Callback):
+        def on_end(self, model, history):
+            ended.append(history.epochs)
+
+    def broken(model, epoch, logs):
+        if epoch == 3:
+            raise RuntimeError("callback")
+
+    model = _classifier()
+    with pytest.raises(RuntimeError, match="callback"):
+        _fit(model, callbacks=[Watch(), broken])
+    assert ended == [3]
+    assert len(model.history.history["loss"]) == 3
+
+
+def test_early_stopping_counts_measurements_and_survives_nan():
+    stop = nn.EarlyStopping(patience=2, min_delta=1e9)
+    history = _fit(_classifier(), epochs=60, validation_data=(X, Y), validation_every=5, callbacks=[stop])
+    assert stop.watched == "val_loss"
+    assert (stop.best_epoch, stop.stopped_epoch) == (5, 15)
+    assert len(history["val_loss"]) == 3
+
+    up = nn.EarlyStopping("accuracy", patience=3)
+    up.on_begin(_classifier(), 9, ("loss", "accuracy"))
+    values = [float("nan"), 0.5, 0.6, 0.55, 0.6, float("nan")]
+    answers = [up.on_epoch(None, e, {"accuracy": v}) for e, v in enumerate(values, 1)]
+    assert answers == [None] * 5 + [True]
+    assert (up.best, up.best_epoch) == (0.6, 3)
+    down = nn.EarlyStopping("accuracy", patience=1, mode="min")
+    down.on_begin(_classifier(), 9, ("accuracy",))
+    assert [down.on_epoch(None, e, {"accuracy": v}) for e, v in enumerate([0.5, 0.4, 0.6], 1)] == [None, None, True]
+
+
+# ---- metrics --------------------------------------------------------------------------------------------------
+
+
+def test_metrics_of_a_logit_loss_measure_probabilities():
+    y = (X[:, :1] > 0).astype(float)
+    names = [
+        "r2",
+        "mean_absolute_error",
+        nn.metrics.regression_accuracy(0.3),
+        nn.metrics.regression_accuracy(0.1, "near"),
+    ]
+    model = nn.Model([nn.Dense(2, 1)], nn.SigmoidBinaryCrossEntropy(), metrics=names, backend="numpy", rng=0)
+    measured = model.evaluate(X, y)
+    p = model.predict(X)
+    assert measured["mean_absolute_error"] == pytest.approx(nn.metrics.mean_absolute_error(p, y), rel=1e-6)
+    assert measured["r2"] == pytest.approx(nn.metrics.r2(p, y), rel=1e-5)
+    assert measured["near"] == nn.metrics.regression_accuracy(0.1)(p, y)
+    heads = [op.name for op in model._programs.lower("evaluate").ops].count("sigmoid")
+    assert heads == 1
+
+
+def test_r2_of_a_constant_target_is_0_or_1():
+    y = np.full((len(X), 1), 0.1)
+    model = nn.Model([nn.Dense(2, 1)], nn.MeanSquaredError(), metrics=["r2"], backend="numpy", dtype="float64", rng=0)
+    assert model.evaluate(X, y, batch_size=7)["r2"] == 0
+    model.set_weights([np.zeros((2, 1)), np.array([0.1])])
+    assert model.evaluate(X, y, batch_size=7)["r2"] == 1
+
+
+def test_threads_share_a_model_for_prediction():
+    import threading
+
+    model = _classifier()
+    inputs = [np.random.default_rng(i).standard_normal((50 + i, 2)) for i in range(4)]
+    expected = [model.predict(x) for x in inputs]
+    wrong = []
+
+    def ask(i):
+        for _ in range(100):
+            if not np.array_equal(model.predict(inputs[i]), expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

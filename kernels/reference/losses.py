@@ -108,7 +108,7 @@ def mean_squared_error(
 ) -> None:
     """mean over outputs of (z − y)²; ∂/∂z = 2·(z − y)/O"""
     error = z - y
-    _record(_row_mean(error * error), weight, total, losses)
+    _record(_row_mean(np.square(error, dtype=np.float64)), weight, total, losses)
     if dz is not None:
         np.multiply(error, 2, out=dz)
         _weigh(dz, weight, normaliser * z.shape[1])

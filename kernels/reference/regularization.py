@@ -29,6 +29,8 @@ def clip_by_global_norm(g: Array, *, clip_norm: float) -> None:
     A NaN norm changes nothing, so the NaN travels on. An infinite one follows the equation: inf becomes NaN, the
     rest 0 (in float64 the squares overflow from 1e154 on).
     """
+    if clip_norm == math.inf:
+        return
     norm = math.sqrt(np.square(g, dtype=np.float64).sum())
     if norm > clip_norm:
         g *= clip_norm / norm

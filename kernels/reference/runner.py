@@ -60,13 +60,13 @@ class ReferenceRunner:
         size = min(job.batch_size or rows, rows)
         n_batches = -(-rows // size) if rows else 1
         result = Result(np.zeros((job.steps, len(self.program.sums))))
-        scalars: dict[str | int, Any] = dict(zip(self.program.scalars, map(float, job.scalars), strict=True))
+        scalars: dict[str | float, Any] = dict(zip(self.program.scalars, map(float, job.scalars), strict=True))
         scalars["key"] = job.key
         for s in range(job.steps):
             epoch, batch = divmod(job.first_batch + s, n_batches)
             lo, hi = batch * size, min(batch * size + size, rows)
             scalars["step"] = job.first_step + s
-            scalars["first_row"] = job.first_row
+            scalars["first_row"] = 0 if job.first_rows is None else int(job.first_rows[s])
             scalars["learning_rate"] = 0.0 if job.learning_rates is None else float(job.learning_rates[s])
             scalars["normaliser"] = float(hi - lo if job.normalisers is None else job.normalisers[s])
             arrays = self._arrays(job, hi - lo)
@@ -77,7 +77,7 @@ class ReferenceRunner:
             job.done = s + 1
         return result
 
-    def _step(self, job: Job, arrays: list[Any], scalars: dict[str | int, Any], sums: Any) -> bool:
+    def _step(self, job: Job, arrays: list[Any], scalars: dict[str | float, Any], sums: Any) -> bool:
         """One step; returns whether its loss and gradient were finite."""
         for kernel, places, pairs, attributes in self._plan[: self._update_at]:
             kernel(*[arrays[i] for i in places], **{k: scalars.get(n, n) for k, n in pairs}, **attributes)

@@ -16,8 +16,8 @@ from nnfast.errors import OwnershipError, ShapeError, StateError
 from nnfast.program import Block, Layout
 from nnfast.protocol import Backend, Buffers
 from nnfast.random import as_rng, draw_key
-from nnfast.registry import get_backend
-from nnfast.validation import host_array, working_dtype
+from nnfast.registry import get_backend, portable
+from nnfast.validation import convert, flag, host_array, working_dtype
 
 if TYPE_CHECKING:
     from nnfast.eager import Eager
@@ -51,6 +51,7 @@ class Layer:
         self._initial: dict[str, np.ndarray[Any, Any]] = {}
         self._index = 0
         self._key: int | None = None
+        self._training_forwards = 0  # by hand: the number of the dropout mask
         self._eager: Eager | None = None
         self._rng = None if rng is None else as_rng(rng)
 
@@ -103,7 +104,7 @@ class Layer:
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        if self._trainable != bool(value):
+        if self._trainable != flag("trainable", value):
             self._trainable = bool(value)
             self._eager = None
             if self._buffers is not None:
@@ -173,12 +174,15 @@ class Layer:
         array = host_array(name, value)
         if array.shape != shape:
             raise ShapeError(f"{name} of {self!r} have shape {shape}; an array of shape {array.shape} was given")
-        self._view("parameters", name)[...] = self.backend.asarray(array.astype(self._dtype))
+        self._view("parameters", name)[...] = self.backend.asarray(convert(name, array, self._dtype))
 
     # ---- by hand ----------------------------------------------------------------------------------------------------
 
     def forward(self, x: Any, training: bool = False) -> Any:
-        """The layer's output for rows `x` (N, n_inputs); keeps what `backward` needs. Dropout acts where `training`."""
+        """The layer's output for rows `x` (N, n_inputs); dropout acts where `training`.
+
+        What `backward` needs is kept, not copied: leave x and the output as they are until then.
+        """
         from nnfast.eager import Eager
 
         if self._eager is None:
@@ -220,8 +224,17 @@ class Layer:
         """A free copy with the same configuration and parameter values."""
         twin = copy.copy(self)
         twin._initial, twin._buffers, twin._blocks = self.values(), None, {}
-        twin._owner = twin._eager = twin._rng = twin._key = None
+        twin._owner = twin._eager = twin._rng = twin._key = twin._backend_choice = None
+        twin.__dict__ = copy.deepcopy(twin.__dict__)
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        choice = self._backend_choice
+        return self.__dict__ | {"_backend_choice": choice and portable(choice), "_eager": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        choice = state["_backend_choice"]
+        self.__dict__.update(state | {"_backend_choice": choice and get_backend(choice)})
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({described(self)})"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from nnfast.errors import DTypeError, ShapeError
 from nnfast.layers.base import Layer
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ class PythonLayer(Layer):
     Define `compute(x, training) -> y` and `gradient(dy) -> dx`, keeping on self what `gradient` needs (x stays as it
     is until then), and `n_outputs_for(n_inputs)` if the width changes. Parameters are declared with
     `parameter_shapes` and `initial_values`, read with `self.parameter(name)`, and their gradients written into
-    `self.gradient_of(name)`.
+    `self.gradient_of(name)`, which begins at zero.
 
         class Cube(nn.PythonLayer):
             def compute(self, x, training):
@@ -51,15 +54,39 @@ class PythonLayer(Layer):
         b.python(self._train if b.training else self._infer, self._back, y)
 
     def _train(self, x: Any, y: Any) -> None:
-        y[...] = self.compute(x, True)
+        store(y, self.compute(read_only(x), True), self, "compute")
 
     def _infer(self, x: Any, y: Any) -> None:
-        y[...] = self.compute(x, False)
+        store(y, self.compute(read_only(x), False), self, "compute")
 
     def _back(self, x: Any, dy: Any, dx: Any) -> None:
-        result = self.gradient(dy)
-        if not self.trainable:
-            for name in self._blocks:
-                self.gradient_of(name)[...] = 0
+        gradients = [self.gradient_of(name) for name in self._blocks]
+        for g in gradients:
+            g[...] = 0
+        result = self.gradient(read_only(dy))
+        for g in gradients if not self.trainable else ():
+            g[...] = 0
         if dx is not None:
-            dx[...] = result
+            store(dx, result, self, "gradient")
+
+
+def read_only(a: Any) -> Any:
+    """A view that cannot be written to, where arrays have such: what plain Python is given is not its own."""
+    if isinstance(a, np.ndarray):
+        a = a.view()
+        a.flags.writeable = False
+    return a
+
+
+def store(out: Any, result: Any, part: Any, method: str) -> None:
+    """Copy what a method of plain Python returned to where it belongs; nothing but the right shape will do."""
+    where = f"{type(part).__name__}.{method}"
+    if result is None:
+        raise DTypeError(f"{where} returned None; is its `return` missing?")
+    kind = getattr(getattr(result, "dtype", None), "kind", "f")
+    if kind not in "fiub":
+        raise DTypeError(f"{where} returned an array of {result.dtype}; expected {out.dtype}")
+    shape = getattr(result, "shape", ())
+    if shape != out.shape:
+        raise ShapeError(f"{where} returned an array of shape {shape}; expected {out.shape}")
+    out[...] = result

@@ -18,7 +18,7 @@ class Adagrad(GradientOptimizer):
     """cache ← cache + g², p ← p − lr·g/(√cache + epsilon); the cache begins at 0 (Duchi, Hazan & Singer 2011)."""
 
     scalars = ("epsilon",)
-    epsilon = Number(0)
+    epsilon = Number(0, low_open=True)
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class Adam(GradientOptimizer):
     """
 
     scalars: ClassVar[tuple[str, ...]] = ("beta_1", "beta_2", "epsilon")
-    epsilon = Number(0)
+    epsilon = Number(0, low_open=True)
     beta_1 = Number(0, 1, high_open=True)
     beta_2 = Number(0, 1, high_open=True)
 

@@ -87,7 +87,7 @@ class GradientOptimizer(Optimizer):
     """
 
     decay = Number(0)
-    clip_norm = Number(0, none=True)
+    clip_norm = Number(0, low_open=True, none=True)
 
     def __init__(self, learning_rate: float | Schedule, decay: float, clip_norm: float | None) -> None:
         super().__init__()
@@ -96,6 +96,7 @@ class GradientOptimizer(Optimizer):
         self.clip_norm = clip_norm
         # State of layers trained by hand: {layer: {slot: array}}, forgotten with the layer.
         self._by_hand: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
+        self._lowered: WeakKeyDictionary[Layer, tuple[Hashable, list[Op]]] = WeakKeyDictionary()
 
     @property
     def learning_rate(self) -> float | Schedule:
@@ -136,7 +137,7 @@ class GradientOptimizer(Optimizer):
 
     def _clone(self) -> Self:
         twin = super()._clone()
-        twin._by_hand = WeakKeyDictionary()
+        twin._by_hand, twin._lowered = WeakKeyDictionary(), WeakKeyDictionary()
         return twin
 
     def __repr__(self) -> str:
@@ -145,10 +146,11 @@ class GradientOptimizer(Optimizer):
         return f"{type(self).__name__}({', '.join([str(rate), *extra, described(self)]).rstrip(', ')})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_by_hand": list(self._by_hand.items())}
+        return self.__dict__ | {"_by_hand": list(self._by_hand.items()), "_lowered": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state | {"_by_hand": WeakKeyDictionary(state["_by_hand"])})
+        by_hand = WeakKeyDictionary(state["_by_hand"])
+        self.__dict__.update(state | {"_by_hand": by_hand, "_lowered": WeakKeyDictionary()})
 
     # ---- by hand ----------------------------------------------------------------------------------------------------
 
@@ -162,6 +164,8 @@ class GradientOptimizer(Optimizer):
         for layer in layers:
             if not isinstance(layer, Layer):
                 raise DTypeError(f"step takes layers; {type(layer).__name__} was given")
+        if len({id(layer) for layer in layers}) < len(layers):
+            raise OptionError("step was given a layer twice")
         own = [layer for layer in layers if layer.parameter_shapes() and layer.trainable]
         if self._model is not None:
             self._model._update_by_hand(own)
@@ -191,10 +195,15 @@ class GradientOptimizer(Optimizer):
             call_op(layer.backend, op, arrays, values)
 
     def _lone_update(self, layer: Layer) -> list[Op]:
+        known = self._lowered.get(layer)
+        if known is not None and known[0] == self.structure():
+            return known[1]
         b = Builder("update", layer.dtype.name, layer._layout, 1)
         with b.owner("optimizer", ("clip_norm", *self.scalars)):
             self.lower_update(b)
-        return list(b.finish().ops)
+        ops = list(b.finish().ops)
+        self._lowered[layer] = (self.structure(), ops)
+        return ops
 
     def _clip_together(self, layers: list[Layer]) -> None:
         """Clip by the norm over all layers: the kernel on their joined gradients, written back."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nnfast.errors import UnknownNameError
+from nnfast.errors import StateError, UnknownNameError
 from nnfast.optimizers.base import Optimizer
 from nnfast.settings import Number
 
@@ -40,6 +40,10 @@ class RandomSearch(Optimizer):
 
     def structure(self) -> Hashable:
         return (super().structure(), self.mode)
+
+    def step(self, layers: Any) -> None:
+        """There is no gradient to follow by hand: raises StateError."""
+        raise StateError("RandomSearch trains with Model.fit: it needs the loss of each candidate")
 
     def lower(self, b: Builder) -> None:
         with b.owner("optimizer", self.scalars):

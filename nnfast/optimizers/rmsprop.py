@@ -18,7 +18,7 @@ class RMSprop(GradientOptimizer):
     """cache ← rho·cache + (1 − rho)·g², p ← p − lr·g/(√cache + epsilon) (Hinton's Coursera lecture 6e, 2012)."""
 
     scalars = ("epsilon", "rho")
-    epsilon = Number(0)
+    epsilon = Number(0, low_open=True)
     rho = Number(0, 1, high_open=True)
 
     def __init__(

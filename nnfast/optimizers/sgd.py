@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nnfast.optimizers.base import GradientOptimizer
 from nnfast.schedules import Schedule
 from nnfast.settings import Number
+from nnfast.validation import flag
 
 if TYPE_CHECKING:
     from nnfast.lowering import Builder
@@ -35,7 +36,7 @@ class SGD(GradientOptimizer):
     ) -> None:
         super().__init__(learning_rate, decay, clip_norm)
         self.momentum = momentum
-        self.nesterov = bool(nesterov)
+        self.nesterov = flag("nesterov", nesterov)
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -234,10 +234,18 @@ def _bar(epochs: int) -> Progress | None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
     except ImportError:
         return None
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
+    # In a narrow window the figures lose their ends, and the bar and the count stay whole.
+    whole, rest = Column(no_wrap=True, min_width=2 * len(str(epochs)) + 1), Column(no_wrap=True, overflow="ellipsis")
+    columns = (
+        BarColumn(bar_width=20, table_column=Column(no_wrap=True, min_width=20)),
+        MofNCompleteColumn(table_column=whole),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+        TextColumn("{task.fields[words]}", table_column=rest),
+    )
     rich = RichProgress(*columns, console=Console(stderr=True), transient=False)
 
     class Bar(Progress):

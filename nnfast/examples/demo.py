@@ -156,33 +156,26 @@ def show(outcomes: Sequence[Outcome]) -> None:
     table = Table(box=box.SIMPLE_HEAD, title="[bold]Three tasks, every backend", title_justify="left", pad_edge=False)
     table.add_column("backend")
     table.add_column("task")
-    for name in (
-        "seconds",
-        "speed-up",
-        "loss",
-        "test\naccuracy",
-        "difference of\npredictions",
-        "difference of\ngradients",
-    ):
-        table.add_column(name, justify="right")
+    for name in ("seconds", "speed-up", "loss", "test\naccuracy", "largest\ndifference"):
+        table.add_column(name, justify="right", no_wrap=True)
     base = {o.task.name: o.seconds for o in outcomes if o.backend == REFERENCE}
     for i, o in enumerate(outcomes):
         first = i == 0 or outcomes[i - 1].backend != o.backend
         if first and i:
             table.add_section()
         speed = f"{base[o.task.name] / o.seconds:.1f}x" if o.backend != REFERENCE else "1"
-        apart = ["reference", "reference"] if o.difference is None else [f"{d:.1e}" for d in o.difference]
+        apart = "reference" if o.difference is None else f"{max(o.difference):.1e}"
         accuracy = "" if o.accuracy is None else f"{o.accuracy:.3f}"
         table.add_row(
-            o.backend if first else "", o.task.name, f"{o.seconds:.2f}", speed, f"{o.loss:.2g}", accuracy, *apart
+            o.backend if first else "", o.task.name, f"{o.seconds:.2f}", speed, f"{o.loss:.2g}", accuracy, apart
         )
     console = Console()
     if not console.is_terminal:
         console.width = 100
     console.print(table)
     console.print(
-        "Seconds: after a warm-up epoch. Loss: median of the last 20 epochs. Differences: the largest, from the same "
-        "weights as the reference; of gradients, relative to the largest.",
+        "Seconds: after a warm-up epoch. Loss: median of the last 20 epochs. Difference: from the reference, given the "
+        "same weights; of predictions, or of the gradient relative to its largest element.",
         style="dim",
         highlight=False,
     )

@@ -1,6 +1,6 @@
 """Microseconds per training step: nnfast on each backend against the book's arithmetic in plain NumPy.
 
-    python bench/bench_step.py [--quick] [--rounds N] [--backend NAME] [--json FILE]
+    python bench/bench_step.py [--quick] [--rounds N] [--backend NAME] [--json FILE] [--markdown FILE]
 
 A step is forward, loss, accuracy, backward and Adam, in float32. nnfast is timed through `Model.fit` as everybody calls
 it. Before anything is timed, each contender trains a few steps from the same weights and must end in the same place.
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from peers import book
 
 BOOK = "book"
+BEGIN, END = "<!-- bench_step: begin -->", "<!-- bench_step: end -->"
 RATE, DECAY = 0.001, 1e-3
 CHECKED_STEPS = 10
 # Adam divides by √v̂, so where a gradient is nothing but rounding, a step may be ±rate on either side; that is rare, so
@@ -168,12 +169,26 @@ def machine() -> dict[str, Any]:
     }
 
 
+def write_markdown(file: Path, facts: dict[str, Any], rows: list[list[str]]) -> None:
+    """Put the table between the markers of a Markdown file, in the place of the one before."""
+    lines = ["| network | who | µs/step | quartiles | book/this (quartiles) |", "|---|---|--:|--:|--:|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    stands_on = ", ".join(
+        f"{name} {facts[name]}" for name in ("nnfast", "python", "numpy", "processor", "cpus", "blas")
+    )
+    before, rest = file.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    body = "\n".join([*lines, "", f"{stands_on}; {facts['time'].partition(' ')[0]}."])
+    file.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Microseconds per training step, nnfast against the book's NumPy.")
     parser.add_argument("--backend", action="append", metavar="NAME", help="one of several (default: all that work)")
     parser.add_argument("--rounds", type=int, default=21, metavar="N", help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="per contender and round (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="5 rounds of 0.05 s: does it run?")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table between the markers of this file")
     parser.add_argument("--json", metavar="FILE", help="write everything measured into this file")
     options = parser.parse_args(argv)
     rounds, seconds = (5, 0.05) if options.quick else (options.rounds, options.seconds)
@@ -191,6 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         records += case_records
     print(table(["network", "who", "µs/step", "quartiles", "book/this (quartiles)"], rows, right=(2,)))
     print(f"\n{rounds} interleaved rounds of about {seconds:g} s each; median and quartiles; more than 1x is faster.")
+    if options.markdown:
+        write_markdown(Path(options.markdown), facts, rows)
     if options.json:
         text = json.dumps({"machine": facts, "steps": records}, indent=2)
         Path(options.json).write_text(text + "\n", encoding="utf-8")

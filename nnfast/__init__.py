@@ -20,7 +20,19 @@ import numpy as _numpy  # noqa: F401  # where NumPy is missing or broken, that s
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nnfast import datasets, errors, functional, initializers, metrics, optimizers, schedules
+    from nnfast import (
+        callbacks,
+        datasets,
+        errors,
+        functional,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        optimizers,
+        protocol,
+        schedules,
+    )
     from nnfast.callbacks import Callback, EarlyStopping
     from nnfast.errors import BackendUnavailable
     from nnfast.history import History
@@ -77,7 +89,10 @@ _HOMES = {
     "protocol": ["OpSpec"],
     "registry": ["available_backends", "get_backend", "register_backend", "register_op", "use_backend"],
 }
-_MODULES = ["datasets", "errors", "functional", "initializers", "metrics", "optimizers", "schedules"]
+_MODULES = [
+    *["callbacks", "datasets", "errors", "functional", "initializers", "layers", "losses", "metrics", "optimizers"],
+    *["protocol", "schedules"],
+]
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -120,13 +135,17 @@ __all__ = [
     "Tanh",
     "__version__",
     "available_backends",
+    "callbacks",
     "datasets",
     "errors",
     "functional",
     "get_backend",
     "initializers",
+    "layers",
+    "losses",
     "metrics",
     "optimizers",
+    "protocol",
     "register_backend",
     "register_op",
     "schedules",
@@ -134,13 +153,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"nnfast.{name}")
-    if name in _HOME:
-        globals()[name] = value = getattr(import_module(f"nnfast.{_HOME[name]}"), name)
-        return value
-    raise AttributeError(f"module 'nnfast' has no attribute {name!r}")
+if not TYPE_CHECKING:  # else type checkers would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"nnfast.{name}")
+        if name in _HOME:
+            globals()[name] = value = getattr(import_module(f"nnfast.{_HOME[name]}"), name)
+            return value
+        raise AttributeError(f"module 'nnfast' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -83,7 +83,7 @@ def test_importing_loads_nothing_heavy(extra, python):
 
 def test_lazy_names_are_those_that_type_checkers_see():
     source = Path(nnfast.__file__).read_text(encoding="utf-8")
-    (block,) = [node for node in ast.parse(source).body if isinstance(node, ast.If)]
+    block = next(node for node in ast.parse(source).body if isinstance(node, ast.If))
     imported = {alias.name for node in block.body for alias in node.names}
     assert imported == {*nnfast._HOME, *nnfast._MODULES}
     assert sorted(nnfast.__all__) == sorted([*imported, "__version__"])

@@ -8,8 +8,8 @@
     )
     model.fit(X, y, epochs=100)
 
-This module holds public names only, and loads the module behind a name when the name is first used (SPEC 1), so that
-importing it costs no more than importing NumPy, with or without compiled bytecode at hand.
+This module holds public names only. The module behind a name is loaded when the name is first used (SPEC 1), so that
+importing this one costs no more than importing NumPy; the rest of the cost comes with the first name.
 """
 
 from importlib import import_module
@@ -66,9 +66,10 @@ if TYPE_CHECKING:
     )
     from nnfast.model import Model
     from nnfast.optimizers import SGD, Adagrad, Adam, AdamW, RandomSearch, RMSprop
+    from nnfast.own_ops import register_op
     from nnfast.program import Program
     from nnfast.protocol import OpSpec
-    from nnfast.registry import available_backends, get_backend, register_backend, register_op, use_backend
+    from nnfast.registry import available_backends, get_backend, register_backend, use_backend
 
 # The same once more, for Python; tests/test_import.py holds the two together.
 _HOMES = {
@@ -87,12 +88,9 @@ _HOMES = {
     "optimizers": ["Adagrad", "Adam", "AdamW", "RMSprop", "RandomSearch", "SGD"],
     "program": ["Program"],
     "protocol": ["OpSpec"],
-    "registry": ["available_backends", "get_backend", "register_backend", "register_op", "use_backend"],
+    "own_ops": ["register_op"],
+    "registry": ["available_backends", "get_backend", "register_backend", "use_backend"],
 }
-_MODULES = [
-    *["callbacks", "datasets", "errors", "functional", "initializers", "layers", "losses", "metrics", "optimizers"],
-    *["protocol", "schedules"],
-]
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -151,6 +149,7 @@ __all__ = [
     "schedules",
     "use_backend",
 ]
+_MODULES = set(__all__) - set(_HOME) - {"__version__"}
 
 
 if not TYPE_CHECKING:  # else type checkers would take any name for one of ours

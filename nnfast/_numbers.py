@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 import reprlib
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from nnfast.errors import DTypeError, OptionError
 __all__ = ["flag", "integer", "number", "range_words"]
 
 
-@overload
 def number(
     name: str,
     value: Any,
@@ -23,31 +22,8 @@ def number(
     high: float | None = None,
     low_open: bool = False,
     high_open: bool = False,
-    none: Literal[False] = False,
-) -> float: ...
-@overload
-def number(
-    name: str,
-    value: Any,
-    low: float | None = None,
-    high: float | None = None,
-    low_open: bool = False,
-    high_open: bool = False,
-    *,
-    none: Literal[True],
-) -> float | None: ...
-def number(
-    name: str,
-    value: Any,
-    low: float | None = None,
-    high: float | None = None,
-    low_open: bool = False,
-    high_open: bool = False,
-    none: bool = False,
-) -> float | None:
-    """A finite number within the range as float; None passes where `none` says so."""
-    if value is None and none:
-        return None
+) -> float:
+    """A finite number within the range, as float."""
     if not isinstance(value, (bool, np.bool_)) and isinstance(value, numbers.Real):
         try:
             x = float(value)
@@ -58,9 +34,7 @@ def number(
         if math.isfinite(x) and above and below:
             return x
     words = range_words(low, high, low_open, high_open)
-    raise OptionError(
-        f"{name} is {reprlib.repr(value)}; expected a finite number{words and ' ' + words}{' or None' if none else ''}"
-    )
+    raise OptionError(f"{name} is {reprlib.repr(value)}; expected a finite number{words and ' ' + words}")
 
 
 def flag(name: str, value: Any) -> bool:

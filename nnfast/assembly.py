@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from nnfast.buffers import allocate
 from nnfast.errors import DTypeError, OptionError, OwnershipError, ShapeError
 from nnfast.layers.activations import Sigmoid, Softmax
 from nnfast.layers.base import Layer
@@ -14,12 +13,12 @@ from nnfast.losses import Loss
 from nnfast.metrics import Metric, resolve
 from nnfast.optimizers.base import Optimizer
 from nnfast.program import Layout
-from nnfast.protocol import Backend, Buffers
+from nnfast.protocol import Buffers
 
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["as_layers", "assemble", "check_parts", "realign"]
+__all__ = ["as_layers", "assemble", "check_parts"]
 
 
 def as_layers(layers: Any) -> tuple[Layer, ...]:
@@ -45,19 +44,25 @@ def check_parts(
     if optimizer is not None:
         _check_type("optimizer", [optimizer], Optimizer)
         optimizer._check_free()
-    if isinstance(metrics, str):
-        raise DTypeError(f'metrics is a list: metrics=["{metrics}"]')
+    if isinstance(metrics, (str, Metric)) or not isinstance(metrics, Iterable):
+        raise DTypeError(f"metrics is a list: metrics=[…]; {metrics!r} was given")
     resolved = tuple(resolve(m) for m in metrics)
     names = [m.name for m in resolved]
     if len(set(names)) < len(names):
         raise OptionError(f"a metric is named twice: {names}")
     for metric in resolved:
-        if metric.name in ("loss", "penalty", "data_loss") or "." in metric.name:
-            raise OptionError(f"a metric cannot be named {metric.name!r}: the history uses that name itself")
+        _check_name(metric.name)
         if loss is None:
             raise OptionError("metrics need a loss: it says what the targets are")
         metric.check_model(loss, widths[-1])
     return resolved, widths
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name:
+        raise DTypeError(f"the name of a metric is a word; {name!r} was given")
+    if name in ("loss", "penalty", "data_loss") or name.startswith("val_") or "." in name:
+        raise OptionError(f"a metric cannot be named {name!r}: the history uses that name itself")
 
 
 def _check_type(name: str, parts: Sequence[Any], kind: type) -> None:
@@ -102,22 +107,8 @@ def assemble(model: Model, layers: Sequence[Layer], rng: Any) -> tuple[Layout, B
     values = [layer.drawn(rng) for layer in layers]
     shapes = [(f"{i}.{n}", s) for i, layer in enumerate(layers) for n, s in layer.parameter_shapes().items()]
     layout = Layout.of(shapes, dtype.name)
-    flat = [backend.zeros(layout.size, dtype) for _ in range(2)]
-    buffers = Buffers(flat[0], flat[1], {}, backend.zeros(0, np.float64))
+    buffers = allocate(backend, layout, dtype)
     for i, (layer, initial) in enumerate(zip(layers, values, strict=True)):
         layer._adopt(buffers, layout, i, initial, backend, dtype)
         layer._owner = model
     return layout, buffers
-
-
-def realign(buffers: Buffers, backend: Backend) -> None:
-    """Copy flat arrays that came from a file or a copy into ones that begin where the backend wants them."""
-    for space in ("parameters", "gradients"):
-        setattr(buffers, space, _aligned(getattr(buffers, space), backend))
-    buffers.slots = {name: _aligned(slot, backend) for name, slot in buffers.slots.items()}
-
-
-def _aligned(flat: Any, backend: Backend) -> Any:
-    fresh = backend.zeros(flat.shape, flat.dtype)
-    fresh[...] = backend.asarray(flat)
-    return fresh

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Data", "evaluation_rows", "make_job", "prepare", "prepare_validation"]
 
 EVALUATION_ROWS = 4096  # rows per batch where the caller names no batch size, at most,
-EVALUATION_ELEMENTS = 1 << 20  # and as many as keep the working memory of the batch below this
+EVALUATION_ELEMENTS = 1 << 20  # and (but for the widest networks) so few that its working memory stays below this
 
 
 def evaluation_rows(program: Program) -> int:

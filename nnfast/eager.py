@@ -33,8 +33,8 @@ class Eager:
     def forward(self, x: Any, training: bool) -> Any:
         layer = self._layer
         x = layer.backend.asarray(features("x", x, layer.n_inputs_wanted, layer.dtype, allow_empty=True))
-        self._layer._training_forwards += bool(training)
-        self._last = (bool(training), x.shape[1])
+        self._layer._training_forwards += training
+        self._last = (training, x.shape[1])
         ops, _, y = self._lower(*self._last)
         self._arrays = {"x": x}
         self._run(ops, len(x))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nnfast.errors import OptionError
 from nnfast.protocol import OPS, Buffer, Op
 
-__all__ = ["Part", "link_backward", "place", "rename"]
+__all__ = ["Part", "check_penalties", "link_backward", "place", "rename"]
 
 
 class Part:
@@ -49,6 +49,16 @@ def link_backward(parts: Sequence[Part], loss_gradient: Buffer, trainable: set[s
         linked += rename(part.backward, {part.dy.name: gradient, part.dx.name: below})
         gradient = below
     return linked
+
+
+def check_penalties(penalties: Sequence[Op], ops: Sequence[Op], parts: Sequence[Part]) -> None:
+    """A penalty adds to a gradient that an op has filled before; plain Python fills its own."""
+    filled = {(b.space, b.offset) for op in ops for b in op.args if b is not None}
+    plain = {part.prefix for part in parts if any(op.name == "python" for op in part.backward)}
+    for penalty in penalties:
+        g = penalty.args[1]
+        if g is not None and (g.space, g.offset) not in filled and g.name[1:].partition(".")[0] not in plain:
+            raise OptionError(f"the gradient of {g.name[1:]!r} has a penalty, but no backward op fills it")
 
 
 def _may_be_none(dx: Buffer, ops: Sequence[Op]) -> bool:

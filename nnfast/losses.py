@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nnfast import functional, validation
-from nnfast.errors import StateError
+from nnfast.errors import StateError, UnknownNameError
 from nnfast.layers.base import described
 from nnfast.layers.python import read_only, store
 from nnfast.protocol import Backend
+from nnfast.registry import get_backend, portable
 from nnfast.settings import Number
 
 if TYPE_CHECKING:
@@ -51,8 +52,18 @@ class Loss:
     scalars: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, backend: str | Backend | None = None) -> None:
-        self._backend = backend
+        self._backend = None if backend is None else get_backend(backend)
         self._gradient: Any = None
+
+    def __init_subclass__(cls) -> None:
+        if cls.targets not in ("label", "real"):
+            raise UnknownNameError(f"targets of the loss {cls.__name__}", cls.targets, ["label", "real"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_backend": self._backend and portable(self._backend)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_backend": state["_backend"] and get_backend(state["_backend"])})
 
     def forward(self, output: Any, y: Any, *, sample_weight: Any = None) -> float:
         """The mean loss of `output` (N, O) against `y`; keeps what `backward` needs."""
@@ -73,7 +84,7 @@ class Loss:
         return (type(self), self.op)
 
     def lower(self, b: Builder) -> None:
-        b.loss(self.op, self.head)
+        b.loss(self.op)
 
     def check(self, name: str, y: Any, rows: int, width: int, dtype: Any) -> Any:
         """`y` as the op takes it, or an error that says what is wrong with it."""
@@ -90,7 +101,7 @@ class PythonLoss(Loss):
 
     Define `compute(output, y) -> losses`, one for each row (N,), and `gradient(output, y) -> slopes`, the derivative
     of each row's loss with respect to that row of the output (N, O). Weights and the mean are taken care of. Targets
-    are rows like the output; set `targets = "label"` for class indices.
+    are rows like the output; with `targets = "label"`, y is class indices (N,) or rows, as the caller gives them.
 
         class Quartic(nn.PythonLoss):
             def compute(self, output, y):
@@ -135,8 +146,9 @@ class PythonLoss(Loss):
 
 
 def _float_type(a: Any) -> np.dtype[Any]:
+    """The dtype to compute in: that of a float array, float64 for lists and integers."""
     dtype = getattr(a, "dtype", None)
-    return np.dtype(np.float32) if dtype == np.float32 else np.dtype(np.float64)
+    return validation.working_dtype(dtype if dtype is not None and dtype.kind == "f" else np.float64)
 
 
 class SoftmaxCrossEntropy(Loss):

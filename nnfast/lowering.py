@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nnfast.errors import OptionError
-from nnfast.linking import Part, link_backward, place, rename
+from nnfast.linking import Part, check_penalties, link_backward, place, rename
 from nnfast.opcheck import make_op
 from nnfast.program import Layout, Program
 from nnfast.protocol import OPS, RUN_SCALARS, Buffer, Op
@@ -68,7 +68,7 @@ class Builder:
         self._proposals: list[Op] = []
         self._keeps_best = False
         self._loss_gradient: Buffer | None = None
-        self._head: str | None = None
+        self.head: str | None = None  # the activation that makes probabilities of the output
         self._owner: tuple[str, tuple[str, ...]] = ("", ())  # prefix and scalar names of whoever is describing himself
         self._scalars: list[str] = []
         self._sums: list[str] = ["loss", "penalty"]
@@ -191,9 +191,9 @@ class Builder:
                 self._sums.append(name)
         return Buffer(name, "sums", self._sums.index(name), shape)
 
-    def loss(self, op: str, head: str | None = None) -> None:
-        """Emit the loss of the model's output against the batch's targets; `head` makes probabilities of its logits."""
-        z, self._head = self.x, head
+    def loss(self, op: str) -> None:
+        """Emit the loss of the model's output against the batch's targets."""
+        z = self.x
         self._loss_gradient = Buffer("loss.dz", "arena", -1, z.shape) if self.differentiate else None
         args = (z, self.target, self.weight, self.sum("loss"), self._loss_gradient, None)
         self._tail.append(self._op("loss", op, args, {}, {}))
@@ -210,11 +210,11 @@ class Builder:
     @property
     def prediction(self) -> Buffer:
         """The model's output as `predict` gives it, for metrics: probabilities where the loss takes logits."""
-        if self._head is None:
+        if self.head is None:
             return self.x
         p = Buffer("prediction", "arena", -1, self.x.shape)
         if all(p not in op.args for op in self._tail):
-            self._tail.append(self._op("metric", self._head, (self.x, p), {}, {}))
+            self._tail.append(self._op("metric", self.head, (self.x, p), {}, {}))
         return p
 
     @property
@@ -302,19 +302,14 @@ class Builder:
         if self.differentiate and self._loss_gradient is not None:
             ops += link_backward(self._parts, self._loss_gradient, self._trainable)
         if self._tail:
-            self._check_penalties(ops)
+            check_penalties(self._penalties, ops, self._parts)
             ops += self._penalties
         if self.mode == "update":
             ops = []
         if self.mode in ("train", "update"):
             ops += self._updates
         if self.mode == "train" and self._keeps_best:
-            self.state = len(self._sums)
-            sums, best = (
-                Buffer(name, space, 0, (self.state,)) for name, space in (("sums", "sums"), ("best", "state"))
-            )
-            flats = self.flat("parameters"), self.flat(self.parameter_space)
-            ops.append(self._op("update", "random_search_accept", (*flats, sums, best), {}, {}))
+            ops.append(self._accept())
         placed, columns = place(ops)
         return Program(
             self.mode,
@@ -331,14 +326,12 @@ class Builder:
             columns,
         )
 
-    def _check_penalties(self, ops: Sequence[Op]) -> None:
-        """A penalty adds to a gradient that an op has filled before; plain Python fills its own."""
-        filled = {(b.space, b.offset) for op in ops for b in op.args if b is not None}
-        plain = {part.prefix for part in self._parts if any(op.name == "python" for op in part.backward)}
-        for penalty in self._penalties:
-            g = penalty.args[1]
-            if g is not None and (g.space, g.offset) not in filled and g.name[1:].partition(".")[0] not in plain:
-                raise OptionError(f"the gradient of {g.name[1:]!r} has a penalty, but no backward op fills it")
+    def _accept(self) -> Op:
+        """Keep the candidate if its sums, which are all known by now, are better than the best so far."""
+        self.state = len(self._sums)
+        sums, best = Buffer("sums", "sums", 0, (self.state,)), Buffer("best", "state", 0, (self.state,))
+        args = (self.flat("parameters"), self.flat(self.parameter_space), sums, best)
+        return self._op("update", "random_search_accept", args, {}, {})
 
     def _has_parameters(self, part: Part) -> bool:
         return any(b.name.startswith(f"{part.prefix}.") for b in self.layout.blocks)

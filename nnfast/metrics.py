@@ -36,10 +36,12 @@ __all__ = [
 class Metric:
     """A named measure with one op. Calling it gives its value for `output` (N, O) against `y`, as a float.
 
-    `targets` says what it takes: "label" (class indices or rows) or "real" (rows like the output).
+    `targets` says what it takes: "label" (class indices or rows) or "real" (rows like the output);
+    `higher_is_better` which way early stopping looks.
     """
 
     targets: ClassVar[str] = "real"
+    higher_is_better: ClassVar[bool] = True
     scalars: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, name: str, op: str) -> None:
@@ -53,10 +55,6 @@ class Metric:
 
     def lower(self, b: Builder) -> None:
         b.metric(self.op, b.prediction, b.target, b.weight, b.sum(self.name))
-
-    def scalar(self, name: str, loss: Loss | None) -> float:
-        """The value of a scalar, for a model that ends in this loss."""
-        return float(getattr(self, name))
 
     def check_model(self, loss: Loss, n_outputs: int) -> None:
         """Refuse a model that it cannot measure."""
@@ -103,18 +101,10 @@ class _TopK(_Accuracy):
 class _BinaryAccuracy(Metric):
     scalars = ("threshold",)
 
-    def __init__(self, threshold: float = 0.5) -> None:
+    threshold = 0.5
+
+    def __init__(self) -> None:
         super().__init__("binary_accuracy", "binary_accuracy")
-        self.threshold = threshold
-
-    def lower(self, b: Builder) -> None:
-        b.metric(self.op, b.x, b.target, b.weight, b.sum(self.name))
-
-    def scalar(self, name: str, loss: Loss | None) -> float:
-        """On logits the threshold moves with the sigmoid: probability 1/2 is logit 0."""
-        if loss is not None and loss.head == "sigmoid":
-            return float(np.log(self.threshold) - np.log1p(-self.threshold))
-        return self.threshold
 
 
 class _RegressionAccuracy(Metric):
@@ -145,6 +135,8 @@ class _R2(Metric):
 
 class _MeanAbsoluteError(Metric):
     """The loss op, as a metric."""
+
+    higher_is_better = False
 
     def __call__(self, output: Any, y: Any, *, sample_weight: Any = None, backend: Any = None) -> float:
         return float(functional.mean_absolute_error(output, y, sample_weight=sample_weight, backend=backend)[0])

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from nnfast import training
-from nnfast.assembly import as_layers, assemble, check_parts, realign
+from nnfast import stepping, training
+from nnfast.assembly import as_layers, assemble, check_parts
+from nnfast.buffers import realign, realigned, repack
 from nnfast.errors import DTypeError, OwnershipError, ShapeError, StateError
 from nnfast.history import History
 from nnfast.layers.base import Layer
@@ -29,8 +30,6 @@ from nnfast.text import table
 from nnfast.validation import convert, host_array, integer, working_dtype
 
 __all__ = ["Model"]
-
-_loss_and_gradient = training.loss_and_gradient  # inside the method, `training` is its argument
 
 
 class Model:
@@ -161,6 +160,8 @@ class Model:
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Copy arrays in, in the order of `get_weights`. All shapes are checked before anything changes."""
+        if isinstance(weights, str) or not isinstance(weights, Iterable):
+            raise DTypeError(f"weights is a list of arrays, as get_weights gives them; {weights!r} was given")
         arrays = [convert(f"weights[{i}]", host_array(f"weights[{i}]", w), self._dtype) for i, w in enumerate(weights)]
         if len(arrays) != len(self._layout.blocks):
             raise ShapeError(f"the model has {len(self._layout.blocks)} parameter arrays; {len(arrays)} were given")
@@ -219,7 +220,7 @@ class Model:
         self, X: Any, y: Any, *, sample_weight: Any = None, on_gradients: Callable[[Any], None] | None = None
     ) -> dict[str, float]:
         """One step on these rows; returns loss and metrics as they were before the update."""
-        return training.train_on_batch(self, X, y, sample_weight=sample_weight, on_gradients=on_gradients)
+        return stepping.train_on_batch(self, X, y, sample_weight=sample_weight, on_gradients=on_gradients)
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int | None = None, sample_weight: Any = None) -> dict[str, float]:
         """Loss (penalty included, as in `fit`) and metrics, without dropout. Changes nothing."""
@@ -241,7 +242,7 @@ class Model:
         Makes any outside optimizer possible: minimise over `model.parameters = flat`. With `training=True` dropout
         acts with the mask of the next step; by default it does not, so that the function is deterministic.
         """
-        return _loss_and_gradient(self, X, y, sample_weight=sample_weight, training=training)
+        return stepping.loss_and_gradient(self, X, y, sample_weight=sample_weight, training=training)
 
     def to(self, *, backend: str | Backend | None = None, dtype: Any = None) -> Model:
         """A new model on another backend or in another dtype, with the same parameters, optimizer state and seeds."""
@@ -256,10 +257,11 @@ class Model:
             backend=self._backend if backend is None else backend,
             dtype=self._dtype if dtype is None else dtype,
         )
-        twin.parameters = _repack(self, twin, self._buffers.parameters)
+        layouts = self._layout, twin._layout
+        twin.parameters = repack(self._backend.to_numpy(self._buffers.parameters), *layouts, twin._dtype)
         for name, slot in self._buffers.slots.items():
-            twin._buffers.slots[name] = twin._backend.zeros(twin._layout.size, twin._dtype)
-            twin._buffers.slots[name][...] = twin._backend.asarray(_repack(self, twin, slot))
+            moved = repack(self._backend.to_numpy(slot), *layouts, twin._dtype)
+            twin._buffers.slots[name] = realigned(moved, twin._backend)
         twin._buffers.state = twin._backend.asarray(np.array(self._backend.to_numpy(self._buffers.state)))
         twin._key, twin._epochs = self._key, self._epochs
         for layer in twin._layers:
@@ -284,13 +286,16 @@ class Model:
             raise OwnershipError(
                 "this optimizer belongs to a model: step all of its layers at once, step(model.layers)"
             )
-        training.update(self)
+        stepping.update(self)
 
     def _needs(self, what: str, *, optimizer: bool = False) -> None:
         if self.loss is None:
             raise StateError(f"{what} needs a loss: Model(layers, loss=…)")
         if optimizer and self._optimizer is None:
             raise StateError(f"{what} needs an optimizer: Model(layers, loss=…, optimizer=…)")
+
+    def __copy__(self) -> Model:
+        raise StateError("a shallow copy would share the weights; use model.to() or copy.deepcopy(model)")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_backend": portable(self._backend), "_fitting": False}
@@ -322,12 +327,3 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({list(self._layers)!r}, loss={self.loss!r}, optimizer={self._optimizer!r})"
-
-
-def _repack(source: Model, twin: Model, flat: Any) -> np.ndarray[Any, Any]:
-    """A flat array of `source` in the layout of `twin`, whose blocks may lie elsewhere for its dtype."""
-    values = source._backend.to_numpy(flat)
-    packed = np.zeros(twin._layout.size, dtype=twin._dtype)
-    for old, new in zip(source._layout.blocks, twin._layout.blocks, strict=True):
-        packed[new.offset : new.offset + new.size] = values[old.offset : old.offset + old.size]
-    return packed

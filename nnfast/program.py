@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnfast.protocol import OPS, Buffer, Op
+from nnfast.errors import UnknownNameError
+from nnfast.protocol import ALIGNMENT, OPS, Buffer, Op
 from nnfast.text import quantity, table
 
-__all__ = ["ALIGNMENT", "Block", "Cost", "Layout", "Program"]
+__all__ = ["Block", "Cost", "Layout", "Program"]
 
-ALIGNMENT = 256  # bytes: where every block of a flat array begins, on every backend
 ARENA_ROWS = 64  # the arena's rows are rounded up to this, which keeps each of its columns blocks aligned
 
 
@@ -50,7 +50,10 @@ class Layout:
         return Layout(tuple(blocks), offset)
 
     def __getitem__(self, name: str) -> Block:
-        return next(b for b in self.blocks if b.name == name)
+        found = next((b for b in self.blocks if b.name == name), None)
+        if found is None:
+            raise UnknownNameError("parameter array", name, [b.name for b in self.blocks])
+        return found
 
     @property
     def n_parameters(self) -> int:

@@ -83,6 +83,7 @@ class Programs:
                 b.activation(model.loss.head)
         if mode in ("train", "gradient", "evaluate"):
             assert model.loss is not None
+            b.head = model.loss.head
             with b.owner("loss", model.loss.scalars):
                 model.loss.lower(b)
             for metric in model.metrics if mode != "gradient" else ():
@@ -122,5 +123,5 @@ class Programs:
             return model.optimizer.scalar(attribute)
         if prefix.startswith("metric:"):
             metric = next(m for m in model.metrics if f"metric:{m.name}" == prefix)
-            return metric.scalar(attribute, model.loss)
+            return float(getattr(metric, attribute))
         return float(getattr(model.loss if prefix == "loss" else model.layers[int(prefix)], attribute))

@@ -26,9 +26,10 @@ import numpy as np
 from nnfast.ops import CUSTOM, OPS, Arg, OpSpec
 
 if TYPE_CHECKING:
-    from nnfast.program import Program
+    from nnfast.program import Program as Program
 
 __all__ = [
+    "ALIGNMENT",
     "API_VERSION",
     "CUSTOM",
     "OPS",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 API_VERSION = 1
+ALIGNMENT = 256  # bytes: where every block of a flat array begins, on every backend
 
 Kernel = Callable[..., None]
 Array = Any  # what the backend computes on: numpy.ndarray, or a device array

@@ -1,4 +1,4 @@
-"""Which backends there are, and who computes when nobody says: names, loading on first use, selection, own ops.
+"""Which backends there are, and who computes when nobody says: names, loading on first use, selection.
 
 Backends stand here as strings "module:Class", never as imports, so a backend costs nothing until it is asked for.
 Another distribution adds one through an entry point in the group "nnfast.backends", a program with `register_backend`.
@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from nnfast.errors import BackendUnavailable, DTypeError, OptionError, UnknownBackend
-from nnfast.protocol import API_VERSION, CUSTOM, OPS, Backend, Kernel, OpSpec
+from nnfast.protocol import API_VERSION, Backend
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -38,16 +38,11 @@ __all__ = [
     "notice",
     "portable",
     "register_backend",
-    "register_op",
     "use_backend",
 ]
 
 AUTO = ("numba", "numpy")  # the order in which "auto" tries; a name without a backend is passed over
-# Names that programs may use already; each goes when its backend comes.
-_NOT_YET = {
-    "numba": 'not part of this version of nnfast; choose "numpy", or "auto" for the fastest there is',
-    "cupy": 'not part of this version of nnfast; choose "numpy", or "auto" for the fastest there is',
-}
+_NOT_YET = ("numba", "cupy")  # names that programs may use already; each goes when its backend comes
 ENTRY_POINTS = "nnfast.backends"
 ENVIRONMENT = "NNFAST_BACKEND"
 
@@ -133,25 +128,6 @@ def register_backend(name: str, factory: Factory) -> None:
             raise OptionError(f"name is {name!r}, which is taken already by {_factories[name]}; choose another")
         _factories[name] = factory
         _instances.pop("auto", None)  # the new one may come first
-
-
-def register_op(spec: OpSpec, *, reference: Kernel, numba: Any = None, cuda: Any = None) -> None:
-    """Add an op to `nnfast.protocol.OPS`. `reference` is its NumPy kernel; the others are optional faster versions.
-
-    A kernel takes the arrays of `spec.signature` by position and its scalars and attributes by keyword. A backend
-    without a version of its own cuts the program and runs the reference there.
-    """
-    if not isinstance(spec, OpSpec):
-        raise DTypeError(f"spec is {spec!r}; expected an nnfast.protocol.OpSpec")
-    if not callable(reference):
-        raise OptionError(f"op {spec.name!r}: reference is {reference!r}; every op needs its NumPy kernel, the judge")
-    _check_parameters(spec, reference)
-    with _lock:
-        if spec.name in OPS:
-            raise OptionError(f"op {spec.name!r} exists already: {OPS[spec.name].signature}; choose another name")
-        given = {"reference": reference, "numba": numba, "cuda": cuda}
-        CUSTOM[spec.name] = {key: kernel for key, kernel in given.items() if kernel is not None}
-        OPS[spec.name] = spec
 
 
 def notice(text: str) -> None:
@@ -288,7 +264,9 @@ def _entry_points() -> dict[str, list[EntryPoint]]:
 def _published_target(name: str) -> str:
     points = _entry_points().get(name)
     if points is None and name in _NOT_YET:
-        raise BackendUnavailable(f"backend {name!r}: {_NOT_YET[name]}")
+        raise BackendUnavailable(
+            f'backend {name!r}: not part of this version of nnfast; choose "numpy", or "auto" for the fastest there is'
+        )
     if points is None:
         raise UnknownBackend(name, [*_known(), "auto"])
     claims = sorted({f"{_owner(point)} ({point.value})" for point in points})
@@ -303,29 +281,6 @@ def _owner(point: EntryPoint) -> str:
 
 def _known() -> list[str]:
     return list(dict.fromkeys([*_factories, *_NOT_YET, *sorted(_entry_points())]))
-
-
-# ---- own ops --------------------------------------------------------------------------------------------------------
-
-
-def _check_parameters(spec: OpSpec, kernel: Kernel) -> None:
-    """The kernel's parameters must be the arrays of the signature, in order, then the scalars and attributes."""
-    wanted = [arg.name for arg in spec.args]
-    options = [*spec.scalars, *spec.attributes]
-    try:
-        signature = inspect.signature(kernel)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"op {spec.name!r}: reference has no signature that can be read ({error})") from error
-    parameters = list(signature.parameters.values())
-    arrays, rest = parameters[: len(wanted)], parameters[len(wanted) :]
-    if (
-        [p.name for p in arrays] != wanted
-        or sorted(p.name for p in rest) != sorted(options)
-        or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in arrays)
-        or any(p.kind not in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) for p in rest)
-    ):
-        expected = ", ".join([*wanted, *(["*"] if options else []), *options])
-        raise OptionError(f"op {spec.name!r}: reference takes {signature}; its spec asks for ({expected})")
 
 
 def portable(backend: Backend) -> str | Backend:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast.batches import Data, evaluation_rows, make_job, prepare, prepare_validation
-from nnfast.callbacks import CallbackList, Progress
+from nnfast.callbacks import CallbackList
 from nnfast.errors import NonFiniteWarning, OptionError, StateError
 from nnfast.history import History, Tally
+from nnfast.progress import Progress
 from nnfast.protocol import Job, Result
 from nnfast.random import permutation
 from nnfast.validation import features, flag, integer
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.optimizers.base import Optimizer
 
-__all__ = ["evaluate", "fit", "loss_and_gradient", "predict", "train_on_batch", "update"]
+__all__ = ["evaluate", "fit", "predict"]
 
 JOB_SECONDS = 0.1
 ORDER_ROWS = 4_000_000  # row numbers drawn for one job at most: 32 MB
@@ -95,7 +96,7 @@ def _loop(
             measured = {f"val_{name}": value for name, value in _evaluate(model, validation).items()}
             history.extend({name: np.array([value]) for name, value in measured.items()})
             logs |= measured
-        progress.update(done, history.last(), values)
+        progress.update(done, logs, values)
         if at_end and hooks.epoch(model, done, logs, final=final):
             return
 
@@ -158,7 +159,7 @@ class _Run:
             self._steps += job.done
             model._epochs = self._first_epoch - (-self._steps // self._per_epoch)
         self._seconds = (time.perf_counter() - begin) / steps
-        self._warn(result, epoch)
+        self._warn(result, self._steps - steps)
         return self.tally.add(result.sums, step_weights)
 
     def _current_optimizer(self) -> Optimizer:
@@ -188,10 +189,10 @@ class _Run:
                 self._orders[e] = permutation(self.model._key, self._first_epoch + e, self.data.rows)
         return np.stack([self._orders[e] for e in range(first, end)])
 
-    def _warn(self, result: Result, epoch: int) -> None:
+    def _warn(self, result: Result, before: int) -> None:
         if result.nonfinite >= 0 and not self._warned:
             self._warned = True
-            at = epoch + result.nonfinite // self._per_epoch + 1
+            at = (before + result.nonfinite) // self._per_epoch + 1
             warnings.warn(
                 f"the loss or the gradient is not finite since epoch {at}; "
                 "a smaller learning rate or clip_norm= may help, or the data hold NaN",
@@ -243,69 +244,3 @@ def predict(model: Model, X: Any, batch_size: int | None) -> Any:
     job.steps = -(-len(x) // size)
     model._programs.run(runner, job)
     return output
-
-
-def one_step(
-    model: Model,
-    mode: str,
-    X: Any,
-    y: Any,
-    sample_weight: Any,
-    *,
-    training: bool | None = None,
-    on_gradients: Any = None,
-) -> tuple[dict[str, float], Any]:
-    """One step of a program on all of these rows at once: its values, and with mode "gradient" a copy of that."""
-    data = prepare(model, X, y, sample_weight, None)
-    program, runner = model._programs.runner(mode, training)
-    optimizer = model.optimizer
-    step = optimizer.steps if optimizer is not None else 0
-    step_weights = data.batch_weights(None)
-    job = make_job(
-        model,
-        data,
-        model._programs.scalars(program),
-        learning_rates=None if optimizer is None else optimizer.learning_rates(step, 1),
-        normalisers=step_weights,
-        first_step=step + 1,
-        on_gradients=on_gradients,
-    )
-    with model._programs.exclusive():
-        result = runner.run(job)
-        gradient = np.array(model.backend.to_numpy(model._buffers.gradients)) if mode == "gradient" else None
-        if mode == "train" and optimizer is not None:
-            optimizer.steps += 1
-    metrics = model.metrics if mode == "train" else ()
-    tally = Tally(program.sums, metrics, data.batch_rows, penalized=model._programs.penalized(program))
-    return {name: float(v[0]) for name, v in tally.add(result.sums, step_weights).items()}, gradient
-
-
-def loss_and_gradient(
-    model: Model, X: Any, y: Any, *, sample_weight: Any, training: bool
-) -> tuple[float, np.ndarray[Any, Any]]:
-    """See `Model.loss_and_gradient`."""
-    model._needs("loss_and_gradient")
-    values, gradient = one_step(model, "gradient", X, y, sample_weight, training=bool(training))
-    return values["loss"], gradient
-
-
-def train_on_batch(model: Model, X: Any, y: Any, *, sample_weight: Any, on_gradients: Any) -> dict[str, float]:
-    """See `Model.train_on_batch`."""
-    model._needs("train_on_batch", optimizer=True)
-    optimizer = model.optimizer
-    assert optimizer is not None
-    if not optimizer.uses_gradients:
-        raise StateError(f"{type(optimizer).__name__} trains with fit, on the whole set")
-    hook = CallbackList((), on_gradients).on_gradients
-    return one_step(model, "train", X, y, sample_weight, on_gradients=hook)[0]
-
-
-def update(model: Model) -> None:
-    """Clip and apply the gradients as they stand: the last part of a step."""
-    optimizer = model.optimizer
-    assert optimizer is not None
-    program, runner = model._programs.runner("update")
-    rates = optimizer.learning_rates(optimizer.steps, 1)
-    scalars = model._programs.scalars(program)
-    model._programs.run(runner, make_job(model, None, scalars, learning_rates=rates, first_step=optimizer.steps + 1))
-    optimizer.steps += 1

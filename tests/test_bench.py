@@ -1,5 +1,7 @@
 """The benchmark itself works: it checks answers, measures all, and writes its table where it should."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import subprocess

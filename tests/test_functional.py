@@ -9,8 +9,9 @@ import pytest
 
 from nnfast import functional as F
 from nnfast.errors import DataError, DTypeError, OptionError, ShapeError, UnknownNameError
+from nnfast.own_ops import register_op
 from nnfast.protocol import CUSTOM, OPS, OpSpec
-from nnfast.registry import get_backend, register_op
+from nnfast.registry import get_backend
 
 X = np.array([[1.0, 2.0], [3.0, 4.0], [-1.0, 0.5]])
 W = np.array([[1.0, -1.0, 0.0], [0.5, 0.0, -2.0]])

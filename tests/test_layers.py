@@ -1,5 +1,7 @@
 """Layers, losses and optimizers by hand: the same numbers as in a model, and the contract of each attribute."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -228,5 +230,8 @@ def test_words():
     assert repr(nn.SGD(0.5, decay=1e-3, momentum=0.9)) == "SGD(0.5, decay=0.001, momentum=0.9)"
     assert repr(nn.Adagrad(clip_norm=2)) == "Adagrad(1, clip_norm=2, epsilon=1e-07)"
     assert "InverseTimeDecay(1, decay=0.1)" in repr(nn.Adam(nn.schedules.InverseTimeDecay(1.0, 0.1)))
+    assert repr(nn.SGD(momentum=0.9, nesterov=True)) == "SGD(1, momentum=0.9, nesterov=True)"
+    assert repr(nn.RandomSearch(mode="sample")) == "RandomSearch(0.05, mode='sample')"
+    assert "decay_biases=False" in repr(nn.AdamW(decay_biases=False))
     assert repr(nn.Dropout(0.1)) == "Dropout(rate=0.1)"
     assert repr(nn.Dense(2, 3, weight_l2=0.5)) == "Dense(2, 3, weight_l2=0.5)"

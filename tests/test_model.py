@@ -1,5 +1,7 @@
 """The Model: its parameters, what it answers, how it moves to another backend or dtype."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -329,3 +331,56 @@ def test_a_penalty_without_a_gradient_is_refused():
     model = nn.Model([Idle(), nn.Dense(2, 1)], nn.MeanSquaredError(), nn.SGD(0.1), backend="numpy", rng=0)
     with pytest.raises(nn.errors.OptionError, match="no backward op fills it"):
         _fit(model, X, TARGETS)
+
+
+def test_a_shallow_copy_is_refused():
+    import copy
+
+    with pytest.raises(nn.errors.StateError, match="deepcopy"):
+        copy.copy(_classifier())
+
+
+def test_pickled_lone_layers_and_their_slots_are_aligned():
+    import pickle
+
+    layer, optimizer = nn.Dense(3, 5, rng=0), nn.Adam(0.1)
+    layer.forward(np.ones((2, 3)))
+    layer.backward(np.ones((2, 5)))
+    optimizer.step(layer)
+    for _ in range(5):
+        twin, state = pickle.loads(pickle.dumps((layer, optimizer)))
+        for flat in (twin._buffers.parameters, twin._buffers.gradients, *state._by_hand[twin].values()):
+            assert flat.ctypes.data % 256 == 0
+
+
+class Counting(type(nn.get_backend("numpy"))):
+    """The reference, counting what it compiles."""
+
+    name = "counting"
+
+    def __init__(self):
+        self.compiled = []
+
+    def compile(self, program):
+        self.compiled.append(program.mode)
+        return super().compile(program)
+
+
+def test_only_a_change_of_structure_compiles_again():
+    backend = Counting()
+    model = _classifier(backend=backend)
+    _fit(model)
+    assert backend.compiled == ["train"]
+    model.layers[0].weight_l2 = 0.5
+    model.layers[2].rate = 0.4
+    model.optimizer.learning_rate = 0.5
+    model.optimizer.clip_norm = 1.0
+    _fit(model, X[:31], Y[:31], batch_size=7)
+    assert backend.compiled == ["train"]
+    model.layers[0].trainable = False
+    _fit(model)
+    assert backend.compiled == ["train", "train"]
+    model.evaluate(X, Y)
+    model.predict(X)
+    model.predict(X[:3])
+    assert backend.compiled == ["train", "train", "evaluate", "predict"]

@@ -1,11 +1,13 @@
 """Programs: what lowering makes of a model, where the arrays lie, what the table says."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
 import nnfast as nn
-from nnfast.program import ALIGNMENT, Layout, Program
-from nnfast.protocol import OPS, RUN_SCALARS
+from nnfast.program import Layout, Program
+from nnfast.protocol import ALIGNMENT, OPS, RUN_SCALARS
 
 
 def _model(**changes):

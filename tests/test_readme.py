@@ -1,5 +1,7 @@
 """The README is a program: its code runs from top to bottom, and its commands exist."""
 
+from __future__ import annotations
+
 import re
 import subprocess
 import sys

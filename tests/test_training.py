@@ -1,5 +1,7 @@
 """Training: the same run twice gives the same bits, fit reports what it should, callbacks get their turn."""
 
+from __future__ import annotations
+
 import io
 import sys
 
@@ -170,9 +172,25 @@ def test_nan_in_the_data_warns_once_and_propagates():
     model = _regressor()
     bad = X.copy()
     bad[3] = np.nan
-    with pytest.warns(NonFiniteWarning, match="epoch 1"):
+    with pytest.warns(NonFiniteWarning, match="epoch 1") as seen:
         history = _fit(model, bad, TARGETS)
+    assert len(seen) == 1
     assert np.isnan(history["loss"][-1])
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1])
+def test_the_warning_names_the_epoch(monkeypatch, seconds):
+    monkeypatch.setattr("nnfast.training.JOB_SECONDS", seconds)
+    calls = []
+
+    def spoil(flat):
+        calls.append(1)
+        if len(calls) == 7:  # the first of the third epoch's three steps
+            flat[0] = np.nan
+
+    with pytest.warns(NonFiniteWarning, match="epoch 3") as seen:
+        _fit(_classifier(), batch_size=50, on_gradients=spoil)
+    assert len(seen) == 1
 
 
 def test_verbose_levels_write_where_they_say(capsys):
@@ -186,6 +204,12 @@ def test_verbose_levels_write_where_they_say(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_lines_of_an_epoch_hold_only_what_it_measured(capsys):
+    _fit(_classifier(), verbose=2, epochs=4, validation_data=(X, Y), validation_every=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert ["val_loss" in line for line in lines] == [False, True, False, True]
+
+
 def test_progress_bar_on_a_terminal(monkeypatch):
     pytest.importorskip("rich")
 
@@ -196,64 +220,6 @@ def test_progress_bar_on_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     _fit(_classifier(), verbose=1)
     assert "6/6" in sys.stderr.getvalue()
-
-
-# ---- callbacks ---------------------------------------------------------------------------------------------
-
-
-def test_callbacks_are_called_when_due_and_can_stop():
-    calls = []
-
-    class Watch(nn.Callback):
-        every = 3
-
-        def on_begin(self, model, epochs, names):
-            calls.append(("begin", epochs, names))
-
-        def on_epoch(self, model, epoch, logs):
-            calls.append((epoch, sorted(logs)))
-
-        def on_end(self, model, history):
-            calls.append(("end", history.epochs))
-
-    _fit(_classifier(), epochs=7, callbacks=[Watch()])
-    names = ["accuracy", "data_loss", "loss"]
-    assert calls == [("begin", 7, ("loss", "data_loss", "accuracy")), (3, names), (6, names), (7, names), ("end", 7)]
-    assert len(_fit(_classifier(), epochs=50, callbacks=[lambda model, epoch, logs: epoch == 4])["loss"]) == 4
-
-
-def test_early_stopping_restores_the_best():
-    model = _classifier(nn.SGD(3.0, decay=0))
-    stop = nn.EarlyStopping("loss", patience=5, restore_best=True)
-    history = _fit(model, epochs=400, callbacks=[stop], batch_size=None)
-    assert stop.stopped_epoch == len(history["loss"]) < 400
-    assert stop.best == min(history["loss"])
-    assert stop.best_epoch == np.argmin(history["loss"]) + 1
-
-
-def test_early_stopping_names_what_it_can_watch():
-    model = _classifier()
-    before = model.parameters.copy()
-    with pytest.raises(nn.errors.UnknownNameError, match=r"val_los.*did you mean 'val_loss'"):
-        _fit(model, callbacks=[nn.EarlyStopping("val_los")], validation_data=(X, Y))
-    with pytest.raises(nn.errors.UnknownNameError, match="val_loss"):
-        _fit(model, callbacks=[nn.EarlyStopping("val_loss")])
-    np.testing.assert_array_equal(model.parameters, before)
-
-
-def test_gradient_hook_sees_and_may_change_the_flat_gradient():
-    norms = []
-
-    def halve(flat):
-        norms.append(float(np.linalg.norm(flat)))
-        flat *= 0.5
-
-    halved = _classifier(nn.SGD(0.2))
-    plain = _classifier(nn.SGD(0.1))
-    _fit(halved, epochs=1, batch_size=None, on_gradients=halve)
-    _fit(plain, epochs=1, batch_size=None)
-    assert len(norms) == 1
-    np.testing.assert_allclose(halved.parameters, plain.parameters, rtol=1e-6, atol=1e-7)
 
 
 # ---- random search -----------------------------------------------------------------------------------------
@@ -312,98 +278,6 @@ def test_random_search_starts_from_what_is_there():
     assert not any(op.stage == "backward" for op in trained.program.ops)
 
 
-# ---- what callbacks may do -----------------------------------------------------------------------------------
-
-
-def test_freezing_and_another_optimizer_within_a_fit_take_effect():
-    def freeze(model, epoch, logs):
-        if epoch == 2:
-            model.layers[0].trainable = False
-            frozen.append(model.layers[0].weights.copy())
-
-    frozen = []
-    model = _classifier()
-    _fit(model, callbacks=[freeze])
-    np.testing.assert_array_equal(model.layers[0].weights, frozen[0])
-
-    def switch(model, epoch, logs):
-        if epoch == 3:
-            model.optimizer = nn.Adagrad(0.1)
-
-    switched, pieces = _classifier(), _classifier()
-    _fit(switched, callbacks=[switch])
-    _fit(pieces, epochs=3)
-    pieces.optimizer = nn.Adagrad(0.1)
-    _fit(pieces, epochs=3)
-    np.testing.assert_array_equal(switched.parameters, pieces.parameters)
-
-
-def test_what_would_spoil_a_running_step_is_refused():
-    model = _classifier()
-    with pytest.raises(nn.errors.StateError, match="middle of a step"):
-        _fit(model, on_gradients=lambda flat: model.loss_and_gradient(X, Y))
-    with pytest.raises(nn.errors.StateError, match="fitted already"):
-        _fit(model, callbacks=[lambda model, epoch, logs: _fit(model)])
-
-    def search(model, epoch, logs):
-        model.optimizer = nn.RandomSearch()
-
-    with pytest.raises(nn.errors.StateError, match="within one fit"):
-        _fit(model, callbacks=[search])
-    model.optimizer = nn.Adam(0.01)
-    assert len(_fit(model)["loss"]) == 6
-
-
-def test_evaluating_within_a_callback_changes_nothing():
-    plain, watched = _classifier(), _classifier()
-    _fit(plain)
-    _fit(watched, callbacks=[lambda model, epoch, logs: model.evaluate(X, Y)["loss"] and None])
-    np.testing.assert_array_equal(watched.parameters, plain.parameters)
-
-
-def test_only_true_stops():
-    answers = {"number": lambda m, e, logs: logs["loss"], "array": lambda m, e, logs: np.ones(3)}
-    for answer in answers.values():
-        assert len(_fit(_classifier(), callbacks=[answer])["loss"]) == 6
-    assert len(_fit(_classifier(), callbacks=[lambda m, e, logs: np.bool_(e == 2)])["loss"]) == 2
-
-
-def test_an_error_in_a_callback_keeps_the_history_and_ends_the_others():
-    ended = []
-
-    class Watch(nn.Callback):
-        def on_end(self, model, history):
-            ended.append(history.epochs)
-
-    def broken(model, epoch, logs):
-        if epoch == 3:
-            raise RuntimeError("callback")
-
-    model = _classifier()
-    with pytest.raises(RuntimeError, match="callback"):
-        _fit(model, callbacks=[Watch(), broken])
-    assert ended == [3]
-    assert len(model.history.history["loss"]) == 3
-
-
-def test_early_stopping_counts_measurements_and_survives_nan():
-    stop = nn.EarlyStopping(patience=2, min_delta=1e9)
-    history = _fit(_classifier(), epochs=60, validation_data=(X, Y), validation_every=5, callbacks=[stop])
-    assert stop.watched == "val_loss"
-    assert (stop.best_epoch, stop.stopped_epoch) == (5, 15)
-    assert len(history["val_loss"]) == 3
-
-    up = nn.EarlyStopping("accuracy", patience=3)
-    up.on_begin(_classifier(), 9, ("loss", "accuracy"))
-    values = [float("nan"), 0.5, 0.6, 0.55, 0.6, float("nan")]
-    answers = [up.on_epoch(None, e, {"accuracy": v}) for e, v in enumerate(values, 1)]
-    assert answers == [None] * 5 + [True]
-    assert (up.best, up.best_epoch) == (0.6, 3)
-    down = nn.EarlyStopping("accuracy", patience=1, mode="min")
-    down.on_begin(_classifier(), 9, ("accuracy",))
-    assert [down.on_epoch(None, e, {"accuracy": v}) for e, v in enumerate([0.5, 0.4, 0.6], 1)] == [None, None, True]
-
-
 # ---- metrics --------------------------------------------------------------------------------------------------
 
 
@@ -452,3 +326,53 @@ def test_threads_share_a_model_for_prediction():
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_steps_by_several_threads_are_numbered_one_by_one():
+    import threading
+
+    model = nn.Model([nn.Dense(2, 3)], nn.SoftmaxCrossEntropy(), nn.SGD(0.1, decay=1.0), backend="numpy", rng=0)
+    twin = model.to()
+    threads = [threading.Thread(target=lambda: [model.train_on_batch(X, Y) for _ in range(20)]) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(60):
+        twin.train_on_batch(X, Y)
+    assert model.optimizer.steps == 60
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+
+
+def test_measuring_takes_batches_that_stay_small():
+    from nnfast.batches import evaluation_rows
+
+    narrow = nn.Model([nn.Dense(2, 4)], backend="numpy")
+    wide = nn.Model([nn.Dense(2, 3000), nn.Dense(3000, 2)], backend="numpy")
+    widest = nn.Model([nn.Dense(2, 30000), nn.Dense(30000, 2)], backend="numpy")
+    assert evaluation_rows(narrow.program) == 4096
+    assert evaluation_rows(wide.program) == 2**20 // wide.program.arena_columns
+    assert evaluation_rows(widest.program) == 64
+
+
+def test_binary_accuracy_of_one_hot_rows_measures_probabilities():
+    y = np.eye(3)[Y]
+    model = _classifier(metrics=["binary_accuracy"])
+    _fit(model, y=y, epochs=20)
+    assert model.evaluate(X, y)["binary_accuracy"] == nn.metrics.binary_accuracy(model.predict(X), y)
+
+
+def test_an_own_loss_with_a_head_is_measured_on_its_predictions():
+    class Square(nn.PythonLoss):
+        head = "sigmoid"
+
+        def compute(self, output, y):
+            return ((output - y) ** 2).sum(axis=1)
+
+        def gradient(self, output, y):
+            return 2 * (output - y)
+
+    y = np.eye(3)[Y]
+    model = _classifier(loss=Square(), metrics=["mean_absolute_error"])
+    expected = nn.metrics.mean_absolute_error(model.predict(X), y)
+    assert model.evaluate(X, y)["mean_absolute_error"] == pytest.approx(expected, rel=1e-6)

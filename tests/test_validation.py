@@ -320,9 +320,8 @@ def test_number_refuses(value):
 
 def test_number_keeps_to_its_range():
     assert number("x", 0, 0, low_open=False) == 0
-    assert number("x", None, none=True) is None
-    with pytest.raises(OptionError, match=re.escape("x is 0; expected a finite number above 0 or None")):
-        number("x", 0, 0, low_open=True, none=True)
+    with pytest.raises(OptionError, match=re.escape("x is 0; expected a finite number above 0")):
+        number("x", 0, 0, low_open=True)
     with pytest.raises(OptionError, match=re.escape("x is 1; expected a finite number of at least 0 and below 1")):
         number("x", 1, 0, 1, high_open=True)
     with pytest.raises(OptionError, match=re.escape("x is -0.1; expected a finite number from 0 to 1")):

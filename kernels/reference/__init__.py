@@ -19,13 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from nnfast.protocol import API_VERSION, CUSTOM, Array, Backend, Kernel, Runner
+from nnfast.protocol import ALIGNMENT, API_VERSION, CUSTOM, Array, Backend, Kernel, Runner
 
 from . import activations, dense, dropout, losses, metrics, optimizers, random_search, regularization
 
 __all__ = ["KERNELS", "ReferenceBackend"]
-
-ALIGNMENT = 256  # bytes; the one layout of flat buffers on every backend
 
 
 def _quiet(kernel: Kernel) -> Kernel:

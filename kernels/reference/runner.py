@@ -13,7 +13,7 @@ import numpy as np
 from nnfast.protocol import Buffer, Job, Kernel, Op, OpReport, Result
 
 if TYPE_CHECKING:
-    from nnfast.program import Program
+    from nnfast.protocol import Program
 
     from . import ReferenceBackend
 

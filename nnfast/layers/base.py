@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnfast.errors import OwnershipError, ShapeError, StateError
+from nnfast.buffers import allocate, realign
+from nnfast.errors import OwnershipError, ShapeError, StateError, UnknownNameError
 from nnfast.program import Block, Layout
 from nnfast.protocol import Backend, Buffers
 from nnfast.random import as_rng, draw_key
@@ -141,8 +142,7 @@ class Layer:
             return
         backend, values = self.backend, self.drawn(self._random())
         layout = Layout.of([(f"0.{n}", s) for n, s in self.parameter_shapes().items()], self._dtype.name)
-        flat = [backend.zeros(layout.size, self._dtype) for _ in range(2)]
-        buffers = Buffers(flat[0], flat[1], {}, backend.zeros(0, np.float64))
+        buffers = allocate(backend, layout, self._dtype)
         self._adopt(buffers, layout, 0, values, backend, self._dtype)
 
     def _adopt(
@@ -165,6 +165,8 @@ class Layer:
     def _view(self, space: str, name: str) -> Any:
         self._materialise()
         assert self._buffers is not None
+        if name not in self._blocks:
+            raise UnknownNameError(f"parameter array of {type(self).__name__}", name, self._blocks)
         block = self._blocks[name]
         flat = self._buffers.parameters if space == "parameters" else self._buffers.gradients
         return flat[block.offset : block.offset + block.size].reshape(block.shape)
@@ -187,7 +189,7 @@ class Layer:
 
         if self._eager is None:
             self._eager = Eager(self)
-        return self._eager.forward(x, training)
+        return self._eager.forward(x, flag("training", training))
 
     def backward(self, dy: Any) -> Any:
         """Gradient with respect to the last `forward`'s input; fills those of the parameters, penalties included."""
@@ -235,6 +237,8 @@ class Layer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         choice = state["_backend_choice"]
         self.__dict__.update(state | {"_backend_choice": choice and get_backend(choice)})
+        if self._owner is None and self._buffers is not None:  # those of a model are its own affair
+            realign(self._buffers, self.backend)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({described(self)})"

@@ -83,10 +83,10 @@ def store(out: Any, result: Any, part: Any, method: str) -> None:
     where = f"{type(part).__name__}.{method}"
     if result is None:
         raise DTypeError(f"{where} returned None; is its `return` missing?")
-    kind = getattr(getattr(result, "dtype", None), "kind", "f")
-    if kind not in "fiub":
+    if not hasattr(result, "shape"):
+        raise DTypeError(f"{where} returned a {type(result).__name__}; expected an array of shape {out.shape}")
+    if result.dtype.kind not in "fiub":
         raise DTypeError(f"{where} returned an array of {result.dtype}; expected {out.dtype}")
-    shape = getattr(result, "shape", ())
-    if shape != out.shape:
-        raise ShapeError(f"{where} returned an array of shape {shape}; expected {out.shape}")
+    if result.shape != out.shape:
+        raise ShapeError(f"{where} returned an array of shape {result.shape}; expected {out.shape}")
     out[...] = result

@@ -18,6 +18,7 @@ class Adagrad(GradientOptimizer):
     """cache ← cache + g², p ← p − lr·g/(√cache + epsilon); the cache begins at 0 (Duchi, Hazan & Singer 2011)."""
 
     scalars = ("epsilon",)
+    slots = ("cache",)
     epsilon = Number(0, low_open=True)
 
     def __init__(
@@ -29,10 +30,6 @@ class Adagrad(GradientOptimizer):
     ) -> None:
         super().__init__(learning_rate, decay, clip_norm)
         self.epsilon = epsilon
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("cache",)
 
     def lower_update(self, b: Builder) -> None:
         for offset, size, _ in b.ranges():

@@ -25,6 +25,7 @@ class Adam(GradientOptimizer):
     """
 
     scalars: ClassVar[tuple[str, ...]] = ("beta_1", "beta_2", "epsilon")
+    slots = ("m", "v")
     epsilon = Number(0, low_open=True)
     beta_1 = Number(0, 1, high_open=True)
     beta_2 = Number(0, 1, high_open=True)
@@ -42,10 +43,6 @@ class Adam(GradientOptimizer):
         self.epsilon = epsilon
         self.beta_1 = beta_1
         self.beta_2 = beta_2
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("m", "v")
 
     def lower_update(self, b: Builder) -> None:
         for offset, size, _ in b.ranges():
@@ -76,6 +73,9 @@ class AdamW(Adam):
         super().__init__(learning_rate, decay, epsilon, beta_1, beta_2, clip_norm)
         self.weight_decay = weight_decay
         self.decay_biases = bool(decay_biases)
+
+    def _said(self) -> list[str]:
+        return [] if self.decay_biases else ["decay_biases=False"]
 
     def structure(self) -> Hashable:
         return (super().structure(), self.decay_biases)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from nnfast.buffers import realigned
 from nnfast.eager import call_op
 from nnfast.errors import DTypeError, OptionError, OwnershipError
 from nnfast.layers.base import Layer, described
@@ -36,15 +37,12 @@ class Optimizer:
     """
 
     scalars: ClassVar[tuple[str, ...]] = ()
+    slots: tuple[str, ...] = ()
     uses_gradients: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.steps = 0
         self._model: Model | None = None
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ()
 
     def structure(self) -> Hashable:
         """What of the optimizer shapes the Program."""
@@ -115,9 +113,9 @@ class GradientOptimizer(Optimizer):
     def learning_rates(self, first: int, count: int) -> np.ndarray[Any, Any]:
         steps = np.arange(first, first + count, dtype=np.float64)
         if callable(self._learning_rate):
-            rates = np.array([float(self._learning_rate(int(t))) for t in steps])
-            if not (rates >= 0).all():
-                raise OptionError(f"the schedule {self._learning_rate!r} gave a rate that is negative or NaN")
+            rates = np.array([number("learning_rate", self._learning_rate(int(t))) for t in steps])
+            if not (np.isfinite(rates) & (rates >= 0)).all():
+                raise OptionError(f"the schedule {self._learning_rate!r} gave a rate that is negative or not finite")
             return rates / (1.0 + self.decay * steps)
         return np.asarray(self._learning_rate / (1.0 + self.decay * steps))
 
@@ -143,13 +141,20 @@ class GradientOptimizer(Optimizer):
     def __repr__(self) -> str:
         rate = self._learning_rate if callable(self._learning_rate) else f"{self._learning_rate:g}"
         extra = [f"{name}={getattr(self, name):g}" for name in ("decay", "clip_norm") if getattr(self, name)]
-        return f"{type(self).__name__}({', '.join([str(rate), *extra, described(self)]).rstrip(', ')})"
+        parts = [str(rate), *extra, described(self), *self._said()]
+        return f"{type(self).__name__}({', '.join(filter(None, parts))})"
+
+    def _said(self) -> list[str]:
+        """Settings that are no numbers, where they are not the usual ones."""
+        return []
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_by_hand": list(self._by_hand.items()), "_lowered": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        by_hand = WeakKeyDictionary(state["_by_hand"])
+        by_hand: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
+        for layer, slots in state["_by_hand"]:
+            by_hand[layer] = {name: realigned(slot, layer.backend) for name, slot in slots.items()}
         self.__dict__.update(state | {"_by_hand": by_hand, "_lowered": WeakKeyDictionary()})
 
     # ---- by hand ----------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ class RandomSearch(Optimizer):
     """
 
     scalars = ("scale",)
+    slots = ("candidate",)
     uses_gradients = False
     scale = Number(0)
 
@@ -34,9 +35,8 @@ class RandomSearch(Optimizer):
         self.scale = scale
         self.mode = mode
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("candidate",)
+    def __repr__(self) -> str:
+        return f"RandomSearch({self.scale:g}, mode={self.mode!r})"
 
     def structure(self) -> Hashable:
         return (super().structure(), self.mode)

@@ -18,6 +18,7 @@ class RMSprop(GradientOptimizer):
     """cache ← rho·cache + (1 − rho)·g², p ← p − lr·g/(√cache + epsilon) (Hinton's Coursera lecture 6e, 2012)."""
 
     scalars = ("epsilon", "rho")
+    slots = ("cache",)
     epsilon = Number(0, low_open=True)
     rho = Number(0, 1, high_open=True)
 
@@ -32,10 +33,6 @@ class RMSprop(GradientOptimizer):
         super().__init__(learning_rate, decay, clip_norm)
         self.epsilon = epsilon
         self.rho = rho
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("cache",)
 
     def lower_update(self, b: Builder) -> None:
         for offset, size, _ in b.ranges():

@@ -39,8 +39,11 @@ class SGD(GradientOptimizer):
         self.nesterov = flag("nesterov", nesterov)
 
     @property
-    def slots(self) -> tuple[str, ...]:
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]  # read-only here: it follows the momentum
         return ("v",) if self.momentum else ()
+
+    def _said(self) -> list[str]:
+        return ["nesterov=True"] if self.nesterov else []
 
     def structure(self) -> Hashable:
         return (super().structure(), self.nesterov)

@@ -1,0 +1,53 @@
+"""Ops of your own: `register_op` puts one into the table, where layers and backends find it."""
+
+from __future__ import annotations
+
+import inspect
+from _thread import allocate_lock
+from typing import Any
+
+from nnfast.errors import DTypeError, OptionError
+from nnfast.protocol import CUSTOM, OPS, Kernel, OpSpec
+
+__all__ = ["register_op"]
+
+_lock = allocate_lock()
+
+
+def register_op(spec: OpSpec, *, reference: Kernel, numba: Any = None, cuda: Any = None) -> None:
+    """Add an op to `nnfast.protocol.OPS`. `reference` is its NumPy kernel; the others are optional faster versions.
+
+    A kernel takes the arrays of `spec.signature` by position and its scalars and attributes by keyword. A backend
+    without a version of its own cuts the program and runs the reference there.
+    """
+    if not isinstance(spec, OpSpec):
+        raise DTypeError(f"spec is {spec!r}; expected an nnfast.protocol.OpSpec")
+    if not callable(reference):
+        raise OptionError(f"op {spec.name!r}: reference is {reference!r}; every op needs its NumPy kernel, the judge")
+    _check_parameters(spec, reference)
+    with _lock:
+        if spec.name in OPS:
+            raise OptionError(f"op {spec.name!r} exists already: {OPS[spec.name].signature}; choose another name")
+        given = {"reference": reference, "numba": numba, "cuda": cuda}
+        CUSTOM[spec.name] = {key: kernel for key, kernel in given.items() if kernel is not None}
+        OPS[spec.name] = spec
+
+
+def _check_parameters(spec: OpSpec, kernel: Kernel) -> None:
+    """The kernel's parameters must be the arrays of the signature, in order, then the scalars and attributes."""
+    wanted = [arg.name for arg in spec.args]
+    options = [*spec.scalars, *spec.attributes]
+    try:
+        signature = inspect.signature(kernel)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"op {spec.name!r}: reference has no signature that can be read ({error})") from error
+    parameters = list(signature.parameters.values())
+    arrays, rest = parameters[: len(wanted)], parameters[len(wanted) :]
+    if (
+        [p.name for p in arrays] != wanted
+        or sorted(p.name for p in rest) != sorted(options)
+        or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in arrays)
+        or any(p.kind not in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) for p in rest)
+    ):
+        expected = ", ".join([*wanted, *(["*"] if options else []), *options])
+        raise OptionError(f"op {spec.name!r}: reference takes {signature}; its spec asks for ({expected})")

@@ -28,7 +28,7 @@ def _fit(model, X=X, y=Y, **options):
     return model.fit(X, y, **({"epochs": 6, "batch_size": 32, "verbose": 0} | options)).history
 
 
-# ---- callbacks ---------------------------------------------------------------------------------------------
+# ---- callbacks ------------------------------------------------------------------------------------------------------
 
 
 def test_callbacks_are_called_when_due_and_can_stop():
@@ -124,7 +124,7 @@ def test_gradient_hook_sees_and_may_change_the_flat_gradient():
     np.testing.assert_allclose(halved.parameters, plain.parameters, rtol=1e-6, atol=1e-7)
 
 
-# ---- what callbacks may do -----------------------------------------------------------------------------------
+# ---- what callbacks may do ------------------------------------------------------------------------------------------
 
 
 def test_freezing_and_another_optimizer_within_a_fit_take_effect():

@@ -56,7 +56,7 @@ def step(optimizer, *layers):
     optimizer.post_update_params()
 
 
-# ---- names, arguments and what is drawn ------------------------------------------------------------------------------
+# ---- names, arguments and what is drawn -----------------------------------------------------------------------------
 
 OPTIMIZERS = {
     Optimizer_SGD: {"learning_rate": 1.0, "decay": 0.0, "momentum": 0.0},
@@ -133,7 +133,7 @@ def test_sine_data_is_a_column():
     np.testing.assert_array_equal(y, np.sin(2 * np.pi * x))
 
 
-# ---- parts -----------------------------------------------------------------------------------------------------------
+# ---- parts ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_dense_layer_by_hand():
@@ -290,7 +290,7 @@ def test_losses_and_layers_of_the_program_join_in():
         Loss().calculate(x, x)
 
 
-# ---- optimizers ------------------------------------------------------------------------------------------------------
+# ---- optimizers -----------------------------------------------------------------------------------------------------
 
 
 def by_the_equations(optimizer, p, g, t, state):
@@ -383,7 +383,7 @@ def test_a_rate_set_by_hand_stays_without_decay():
     np.testing.assert_allclose(layer.weights, want, rtol=1e-14)
 
 
-# ---- who computes ----------------------------------------------------------------------------------------------------
+# ---- who computes ---------------------------------------------------------------------------------------------------
 
 
 def recording():
@@ -437,7 +437,7 @@ def test_the_environment_chooses_the_backend(monkeypatch):
     assert dense.output.shape == (1, 3)
 
 
-# ---- misuse ----------------------------------------------------------------------------------------------------------
+# ---- misuse ---------------------------------------------------------------------------------------------------------
 
 
 def trained_dense():

@@ -50,7 +50,7 @@ def step(optimizer, *layers):
     optimizer.post_update_params()
 
 
-# ---- the chapters' programs ------------------------------------------------------------------------------------------
+# ---- the chapters' programs -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("targets", [[0, 1, 1], np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]])], ids=["sparse", "one-hot"])

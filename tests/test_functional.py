@@ -56,7 +56,7 @@ def test_every_op_is_a_function():
     assert all(getattr(F, name).__doc__ for name in F.__all__)
 
 
-# ---- dense ----
+# ---- dense ----------------------------------------------------------------------------------------------------------
 
 
 def test_dense_by_hand():
@@ -143,7 +143,7 @@ def test_dense_backward_says_what_it_needs():
         F.dense_backward(X, W, Z, y=Z[:, :2], activation="relu")
 
 
-# ---- dtypes and layouts ----
+# ---- dtypes and layouts ---------------------------------------------------------------------------------------------
 
 
 def layouts(a):
@@ -233,7 +233,7 @@ def test_backend_is_a_name_or_an_object():
         near(F.relu(Z, backend=backend), np.maximum(Z, 0))
 
 
-# ---- activations, dropout ----
+# ---- activations, dropout -------------------------------------------------------------------------------------------
 
 
 def test_activations_by_hand():
@@ -290,7 +290,7 @@ def test_wrong_dropout(given, error, words):
         F.dropout(X, **{"rate": 0.5, "key": 1, **given})
 
 
-# ---- own ops ----
+# ---- own ops --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

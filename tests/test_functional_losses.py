@@ -41,7 +41,7 @@ def near(got, want, rtol=1e-7):
     np.testing.assert_allclose(got, want, rtol=rtol, atol=1e-12)
 
 
-# ---- losses ----
+# ---- losses ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("y", [CLASSES, CLASSES.astype(np.uint8), CLASSES.tolist(), np.eye(3)[CLASSES]])
@@ -127,7 +127,7 @@ def test_a_nan_in_the_output_reaches_the_loss():
     assert np.isfinite(gradient[[0, 2]]).all()
 
 
-# ---- metrics ----
+# ---- metrics --------------------------------------------------------------------------------------------------------
 
 
 def test_metrics_by_hand():
@@ -162,7 +162,7 @@ def test_r2_of_constant_targets():
     assert F.r2_score([[1.0]], [[1.0]]) == 1
 
 
-# ---- errors ----
+# ---- errors ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LABEL_OPS)

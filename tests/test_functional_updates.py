@@ -34,7 +34,7 @@ def near(got, want, rtol=1e-12):
     np.testing.assert_allclose(got, want, rtol=rtol)
 
 
-# ---- values ----
+# ---- values ---------------------------------------------------------------------------------------------------------
 
 
 def test_sgd_by_hand():
@@ -116,7 +116,7 @@ def test_random_search():
         F.random_search_accept(p, q, np.zeros(2, np.float32), np.zeros(2))
 
 
-# ---- in place ----
+# ---- in place -------------------------------------------------------------------------------------------------------
 
 
 def layouts(a):
@@ -193,7 +193,7 @@ def test_a_device_gets_copies_and_gives_the_results_back():
     np.testing.assert_array_equal(F.relu([[-1.0, 2.0]], backend=device), [[0, 2]])
 
 
-# ---- all or nothing ----
+# ---- all or nothing -------------------------------------------------------------------------------------------------
 
 
 def refused(name, given, error, words, **options):

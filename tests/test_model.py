@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -27,7 +30,7 @@ def _fit(model, X=X, y=Y, **options):
     return model.fit(X, y, **({"epochs": 6, "batch_size": 32, "verbose": 0} | options)).history
 
 
-# ---- parameters --------------------------------------------------------------------------------------------
+# ---- parameters -----------------------------------------------------------------------------------------------------
 
 
 def test_parameters_are_live_flat_and_settable():
@@ -133,7 +136,7 @@ def test_learning_rate_set_later_takes_effect_at_once():
     np.testing.assert_array_equal(model.parameters, before)
 
 
-# ---- asking ------------------------------------------------------------------------------------------------
+# ---- asking ---------------------------------------------------------------------------------------------------------
 
 
 def test_predict_gives_probabilities_for_logit_losses_else_outputs():
@@ -210,9 +213,6 @@ def test_words():
 
 
 def test_pickled_and_copied_models_train_on_alike():
-    import copy
-    import pickle
-
     model = _classifier()
     _fit(model, epochs=2)
     model.layers[0].forward(X)
@@ -225,8 +225,6 @@ def test_pickled_and_copied_models_train_on_alike():
 
 
 def test_pickled_optimizer_keeps_the_state_of_lone_layers():
-    import pickle
-
     def step(layer, optimizer):
         layer.forward(X)
         layer.backward(np.ones((len(X), 3)))
@@ -246,9 +244,6 @@ def _assert_aligned(model):
 
 
 def test_copies_are_aligned_too():
-    import copy
-    import pickle
-
     model = _classifier()
     _fit(model, epochs=1)
     for twin in (model.to(), model.to(dtype="float64"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -334,15 +329,11 @@ def test_a_penalty_without_a_gradient_is_refused():
 
 
 def test_a_shallow_copy_is_refused():
-    import copy
-
     with pytest.raises(nn.errors.StateError, match="deepcopy"):
         copy.copy(_classifier())
 
 
 def test_pickled_lone_layers_and_their_slots_are_aligned():
-    import pickle
-
     layer, optimizer = nn.Dense(3, 5, rng=0), nn.Adam(0.1)
     layer.forward(np.ones((2, 3)))
     layer.backward(np.ones((2, 5)))

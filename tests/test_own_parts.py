@@ -201,7 +201,7 @@ def test_backend_by_inheritance_overrides_what_it_likes():
     assert Counting.calls == 7
 
 
-# ---- what plain Python may get wrong -----------------------------------------------------------------------
+# ---- what plain Python may get wrong --------------------------------------------------------------------------------
 
 
 def _returning(value, method="compute"):
@@ -269,7 +269,7 @@ def test_python_loss_must_give_one_number_per_row():
         Wrong().forward(np.zeros((60, 3)), np.zeros((60, 3)))
 
 
-# ---- names, numbers and structure of own layers --------------------------------------------------------------
+# ---- names, numbers and structure of own layers ---------------------------------------------------------------------
 
 
 class Offset(nn.Layer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def _fit(model, X=X, y=Y, **options):
     return model.fit(X, y, **({"epochs": 6, "batch_size": 32, "verbose": 0} | options)).history
 
 
-# ---- reproducibility ---------------------------------------------------------------------------------------
+# ---- reproducibility ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", [nn.SGD, nn.Adagrad, nn.RMSprop, nn.Adam, nn.AdamW])
@@ -89,7 +90,7 @@ def test_every_row_is_used_once_per_epoch():
         np.testing.assert_array_equal(np.sort(epoch, axis=0), rows)
 
 
-# ---- what fit reports --------------------------------------------------------------------------------------
+# ---- what fit reports -----------------------------------------------------------------------------------------------
 
 
 def test_history_is_the_mean_of_batches_before_their_update():
@@ -222,7 +223,7 @@ def test_progress_bar_on_a_terminal(monkeypatch):
     assert "6/6" in sys.stderr.getvalue()
 
 
-# ---- random search -----------------------------------------------------------------------------------------
+# ---- random search --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["sample", "perturb"])
@@ -278,7 +279,7 @@ def test_random_search_starts_from_what_is_there():
     assert not any(op.stage == "backward" for op in trained.program.ops)
 
 
-# ---- metrics --------------------------------------------------------------------------------------------------
+# ---- metrics --------------------------------------------------------------------------------------------------------
 
 
 def test_metrics_of_a_logit_loss_measure_probabilities():
@@ -308,8 +309,6 @@ def test_r2_of_a_constant_target_is_0_or_1():
 
 
 def test_threads_share_a_model_for_prediction():
-    import threading
-
     model = _classifier()
     inputs = [np.random.default_rng(i).standard_normal((50 + i, 2)) for i in range(4)]
     expected = [model.predict(x) for x in inputs]
@@ -329,8 +328,6 @@ def test_threads_share_a_model_for_prediction():
 
 
 def test_steps_by_several_threads_are_numbered_one_by_one():
-    import threading
-
     model = nn.Model([nn.Dense(2, 3)], nn.SoftmaxCrossEntropy(), nn.SGD(0.1, decay=1.0), backend="numpy", rng=0)
     twin = model.to()
     threads = [threading.Thread(target=lambda: [model.train_on_batch(X, Y) for _ in range(20)]) for _ in range(3)]

@@ -56,7 +56,7 @@ class Sparse:
         return np.eye(2)
 
 
-# ---- dtypes and hosts ----
+# ---- dtypes and hosts -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float32"), np.dtype(">f4")])
@@ -155,7 +155,7 @@ def test_features_come_out_as_kernels_take_them(layout, dtype):
     np.testing.assert_array_equal(x, VALUES)
 
 
-# ---- features ----
+# ---- features -------------------------------------------------------------------------------------------------------
 
 
 def test_features_are_not_copied_when_they_fit():
@@ -197,7 +197,7 @@ def test_a_value_beyond_float32_is_an_error_and_not_inf():
     np.testing.assert_array_equal(convert("x", np.array([1e-300, np.inf]), F4), [0, np.inf])
 
 
-# ---- targets ----
+# ---- targets --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint64, np.int64, bool, ">i4"])
@@ -301,7 +301,7 @@ def test_wrong_weights(w, error, words):
         weights("w", w, 2, F4)
 
 
-# ---- numbers ----
+# ---- numbers --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 0.5, 1, np.float32(0.5), np.int8(1)])
@@ -346,7 +346,7 @@ def test_integer_refuses(value):
         integer("n", value)
 
 
-# ---- arrays to write to ----
+# ---- arrays to write to ---------------------------------------------------------------------------------------------
 
 
 def test_writable_is_the_callers_memory_in_any_layout():

@@ -96,6 +96,10 @@ class Builder:
     def output(self, width: int) -> Buffer:
         """The array that this layer gives to the next: (N, width). Call it once; without it the layer passes x on."""
         part = self._parts[-1]
+        if part.y is not part.x:
+            raise OptionError(
+                "a layer calls b.output once, and b.activation calls it too; for further arrays: b.scratch"
+            )
         part.y = Buffer(f"{part.prefix}.y", "arena", -1, ("N", width))
         return part.y
 

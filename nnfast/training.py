@@ -197,7 +197,7 @@ class _Run:
                 f"the loss or the gradient is not finite since epoch {at}; "
                 "a smaller learning rate or clip_norm= may help, or the data hold NaN",
                 NonFiniteWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
 

@@ -370,3 +370,19 @@ def test_plain_python_losses_take_the_same_dtypes_as_others():
 
     with pytest.raises(DTypeError, match="float16"):
         Own().forward(np.zeros((2, 1), np.float16), np.zeros((2, 1)))
+
+
+def test_a_metric_cannot_be_named_penalty():
+    with pytest.raises(OptionError, match="penalty"):
+        nn.Model([nn.Dense(2, 2)], nn.MeanSquaredError(), metrics=[nn.metrics.regression_accuracy(0.1, "penalty")])
+
+
+def test_a_callback_must_be_due_at_times():
+    class Never(nn.Callback):
+        every = 0
+
+    model = _classifier()
+    before = _state(model)
+    with pytest.raises(OptionError, match="every"):
+        model.fit(X, Y, verbose=0, callbacks=[Never()])
+    _assert_unchanged(model, before)

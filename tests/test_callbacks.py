@@ -214,3 +214,67 @@ def test_early_stopping_counts_measurements_and_survives_nan():
     down = nn.EarlyStopping("accuracy", patience=1, mode="min")
     down.on_begin(_classifier(), 9, ("accuracy",))
     assert [down.on_epoch(None, e, {"accuracy": v}) for e, v in enumerate([0.5, 0.4, 0.6], 1)] == [None, None, True]
+
+
+def test_every_callback_gets_its_turn():
+    calls = []
+
+    class Every(nn.Callback):
+        def __init__(self, every):
+            self.every = every
+
+        def on_epoch(self, model, epoch, logs):
+            calls.append((self.every, epoch))
+
+    _fit(_classifier(), epochs=7, callbacks=[Every(2), Every(3)])
+    assert calls == [(2, 2), (3, 3), (2, 4), (2, 6), (3, 6), (2, 7), (3, 7)]
+    calls.clear()
+    _fit(_classifier(), callbacks=[lambda model, epoch, logs: epoch == 2, Every(1)])
+    assert calls == [(1, 1), (1, 2)]
+
+
+def test_all_gradient_hooks_act_in_order():
+    calls = []
+
+    class Halve(nn.Callback):
+        def on_gradients(self, flat):
+            calls.append("callback")
+            flat *= 0.5
+
+    def halve(flat):
+        calls.append("argument")
+        flat *= 0.5
+
+    quartered, plain = _classifier(nn.SGD(0.4)), _classifier(nn.SGD(0.1))
+    _fit(quartered, epochs=1, batch_size=None, on_gradients=halve, callbacks=[Halve()])
+    _fit(plain, epochs=1, batch_size=None)
+    assert calls == ["argument", "callback"]
+    np.testing.assert_allclose(quartered.parameters, plain.parameters, rtol=1e-6, atol=1e-7)
+
+
+def _stopped(stop, name, values, model=None):
+    """The epoch in which this EarlyStopping stops, or None."""
+    stop.on_begin(model or _classifier(), len(values), ("loss", name))
+    return next((e for e, value in enumerate(values, 1) if stop.on_epoch(None, e, {name: value})), None)
+
+
+def test_early_stopping_waits_anew_after_each_improvement():
+    stop = nn.EarlyStopping("loss", patience=2)
+    assert _stopped(stop, "loss", [1.0, 1.1, 0.9, 1.0, 1.1]) == 5
+    assert _stopped(stop, "loss", [5.0, 4.0, 6.0]) is None  # and forgets the run before
+    assert (stop.best, stop.best_epoch) == (4.0, 2)
+
+
+@pytest.mark.parametrize("prefix", ["", "val_"])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("accuracy", _classifier),
+        ("r2", _regressor),
+        ("top_2", lambda: _classifier(metrics=[nn.metrics.top_k(2)])),
+    ],
+)
+def test_early_stopping_knows_what_should_rise(name, make, prefix):
+    name = prefix + name
+    assert _stopped(nn.EarlyStopping(name, patience=1), name, [0.1, 0.2, 0.3], make()) is None
+    assert _stopped(nn.EarlyStopping(name, patience=1, min_delta=0.1), name, [0.5, 0.55], make()) == 2

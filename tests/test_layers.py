@@ -235,3 +235,76 @@ def test_words():
     assert "decay_biases=False" in repr(nn.AdamW(decay_biases=False))
     assert repr(nn.Dropout(0.1)) == "Dropout(rate=0.1)"
     assert repr(nn.Dense(2, 3, weight_l2=0.5)) == "Dense(2, 3, weight_l2=0.5)"
+
+
+def test_freezing_counts_for_a_layer_used_before():
+    layer = nn.Dense(2, 3, rng=0)
+    for trainable in (True, False):
+        layer.trainable = trainable
+        layer.forward(X)
+        layer.backward(np.ones((len(X), 3)))
+        assert layer.dweights.any() == trainable
+
+
+def test_stepping_leaves_frozen_layers_alone_whatever_the_optimizer_adds():
+    layer, frozen = nn.Dense(2, 3, rng=0), nn.Dense(2, 3, rng=0)
+    frozen.trainable = False
+    before = frozen.weights.copy()
+    nn.AdamW(0.1, weight_decay=0.5).step([layer, frozen])
+    np.testing.assert_array_equal(frozen.weights, before)
+    assert not np.array_equal(layer.weights, before)
+
+
+def test_momentum_switched_on_later_counts_by_hand_too():
+    def trained(switch):
+        layer, optimizer = nn.Dense(2, 3, "zeros", rng=0), nn.SGD(0.1, momentum=0 if switch else 0.9)
+        layer.dweights[...] = 0
+        optimizer.step(layer)
+        optimizer.momentum = 0.9
+        for _ in range(3):
+            layer.dweights[...] = 1
+            optimizer.step(layer)
+        return layer.weights
+
+    np.testing.assert_array_equal(trained(switch=True), trained(switch=False))
+
+
+def test_decay_acts_on_a_schedule_too():
+    both = nn.SGD(lambda step: 2.0 + step, decay=0.5)
+    np.testing.assert_allclose(both.learning_rates(1, 3), [3 / 1.5, 4 / 2, 5 / 2.5])
+
+
+def test_what_layers_hand_out_by_hand_is_not_overwritten():
+    dense, linear = nn.Dense(2, 3, rng=0), nn.Linear()
+    x, dy = X.astype(np.float32), np.ones((len(X), 3))
+    dense.forward(x)
+    first = dense.backward(dy)
+    kept = first.copy()
+    dense.backward(2 * dy)
+    np.testing.assert_array_equal(first, kept)
+    linear.forward(x)[...] = 5
+    np.testing.assert_array_equal(x, X.astype(np.float32))
+
+
+def test_a_layer_used_by_hand_before_its_model_is_used_there():
+    layer = nn.Dense(4, 3, rng=0)
+    rows = np.ones((5, 4))
+    expected = layer.forward(rows)
+    model = nn.Model([nn.Dense(2, 4), nn.ReLU(), layer], backend="numpy", rng=1)
+    np.testing.assert_array_equal(layer.forward(rows), expected)
+    dx = layer.backward(np.ones((5, 3)))
+    np.testing.assert_allclose(dx, np.ones((5, 3)) @ layer.weights.T, rtol=1e-6)
+    assert not model.layers[0].dweights.any()
+
+
+def test_losses_by_hand_take_weights_and_settings():
+    output, y = X @ np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 0.0]]), Y
+    w = np.arange(len(X)) % 3
+    repeated = np.repeat(np.arange(len(X)), w)
+    for loss in (nn.SoftmaxCrossEntropy(label_smoothing=0.3), nn.SoftmaxCrossEntropy()):
+        weighted = loss.forward(output, y, sample_weight=w)
+        assert weighted == pytest.approx(loss.forward(output[repeated], y[repeated]), rel=1e-12)
+    plain, smooth = (nn.SoftmaxCrossEntropy(e).forward(output, y) for e in (0, 0.3))
+    p = np.exp(output) / np.exp(output).sum(axis=1, keepdims=True)
+    assert smooth == pytest.approx(0.7 * plain - 0.3 * np.log(p).mean(), rel=1e-9)
+    assert nn.Huber(0.1).forward([[2.0]], [[0.0]]) == pytest.approx(0.1 * (2 - 0.05))

@@ -375,3 +375,128 @@ def test_only_a_change_of_structure_compiles_again():
     model.predict(X)
     model.predict(X[:3])
     assert backend.compiled == ["train", "train", "evaluate", "predict"]
+
+
+@pytest.mark.parametrize("optimizer", [lambda: nn.SGD(0.1, momentum=0.9), lambda: nn.AdamW(0.1, weight_decay=0.5)])
+def test_a_frozen_layer_between_trained_ones_keeps_its_weights(optimizer):
+    layers = [nn.Dense(2, 5), nn.Tanh(), nn.Dense(5, 5), nn.Tanh(), nn.Dense(5, 3)]
+    model = nn.Model(layers, nn.SoftmaxCrossEntropy(), optimizer(), backend="numpy", rng=0)
+    _fit(model)  # fills the optimizer's state
+    before = model.get_weights()
+    layers[2].trainable = False
+    _fit(model)
+    moved = [not np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True)]
+    assert moved == [True, True, False, False, True, True]
+
+
+def test_the_gradient_is_with_dropout_only_where_asked():
+    model = _classifier()
+    model.layers[2].rate = 0.5
+    plain, dropped, again = (model.loss_and_gradient(X, Y, training=t) for t in (False, True, False))
+    assert plain[0] == again[0] == pytest.approx(model.evaluate(X, Y)["loss"], rel=1e-6)
+    assert dropped[0] != plain[0]
+    np.testing.assert_array_equal(again[1], plain[1])
+    assert model.loss_and_gradient(X, Y, training=True)[0] == dropped[0]  # the mask of the next step, still
+
+
+def test_dropout_masks_follow_the_models_seed():
+    def model(seed):
+        return _classifier(rng=seed, dtype="float64")
+
+    one, same, other = model(1), model(1), model(2)
+    other.parameters = one.parameters
+    losses = [m.loss_and_gradient(X, Y, training=True)[0] for m in (one, same, other)]
+    assert losses[0] == losses[1] != losses[2]
+    ones = np.ones((4, 16))
+    by_hand = [m.layers[2].forward(ones, training=True) for m in (one, same, other, one.to())]
+    np.testing.assert_array_equal(by_hand[0], by_hand[1])
+    assert not np.array_equal(by_hand[0], by_hand[2])
+    assert one.layers[2].key == one.to().layers[2].key == one._key
+
+
+def test_each_dropout_layer_has_masks_of_its_own():
+    model = nn.Model([nn.Dense(2, 50), nn.Dropout(0.5), nn.Dropout(0.5)], backend="numpy", rng=0)
+    ones = np.ones((20, 50))
+    first, second = (layer.forward(ones, training=True) for layer in model.layers[1:])
+    assert 0.4 < (first != second).mean() < 0.6
+
+
+def test_weights_are_drawn_layer_by_layer_and_then_one_key():
+    source, stream = np.random.RandomState(7), np.random.RandomState(7)
+    small = nn.initializers.normal(0.01)
+    model = nn.Model([nn.Dense(2, 3, small), nn.Dense(3, 1, small)], backend="numpy", dtype="float64", rng=source)
+    np.testing.assert_array_equal(model.layers[0].weights, 0.01 * stream.randn(2, 3))
+    np.testing.assert_array_equal(model.layers[1].weights, 0.01 * stream.randn(3, 1))
+    assert model._key == int.from_bytes(stream.bytes(8), "little")
+
+
+def test_an_optimizer_that_changes_hands_counts_from_zero():
+    used = nn.Adam(0.01, decay=0.1)
+    model, other = _classifier(used), _classifier(nn.SGD(0.1))
+    _fit(model)
+    model.optimizer = nn.Adam(0.01)
+    other.optimizer = used
+    fresh = _classifier(nn.Adam(0.01, decay=0.1))
+    assert _fit(other) == _fit(fresh)
+    assert used.steps == fresh.optimizer.steps
+
+
+def test_a_copy_has_its_own_loss():
+    model = nn.Model([nn.Dense(2, 3)], nn.SoftmaxCrossEntropy(), backend="numpy", rng=0)
+    twin = model.to()
+    before = twin.evaluate(X, Y)
+    model.loss.label_smoothing = 0.5
+    assert twin.evaluate(X, Y) == before != model.evaluate(X, Y)
+
+
+def test_summary_counts_what_trains():
+    model = _classifier()
+    model.layers[0].trainable = False
+    assert "99 parameters, 51 of them trained" in model.summary()
+
+
+def test_a_models_optimizer_steps_all_its_layers_or_none():
+    model = _classifier()
+    model.loss_and_gradient(X, Y)
+    before = model.parameters.copy()
+    with pytest.raises(nn.errors.OwnershipError, match="all of its layers"):
+        model.optimizer.step(model.layers[0])
+    np.testing.assert_array_equal(model.parameters, before)
+
+
+def test_a_predictor_follows_the_numbers_of_layers_and_converts():
+    layers = [nn.Dense(2, 64), nn.LeakyReLU(0.1), nn.Dense(64, 3)]
+    model = nn.Model(layers, nn.SoftmaxCrossEntropy(), backend="numpy", rng=0)
+    one, rows = model.predictor(len(X)), X.astype(np.float64) / 3
+    before = one(rows)
+    np.testing.assert_array_equal(before, model.predict(rows))
+    model.layers[1].alpha = 0.9
+    np.testing.assert_array_equal(one(rows), model.predict(rows))
+    assert not np.array_equal(one(rows), before)
+
+
+def test_a_loss_whose_op_changes_is_lowered_again():
+    class Switch(nn.Loss):
+        op = "mean_squared_error"
+
+    model = nn.Model([nn.Dense(2, 1)], Switch(), backend="numpy", rng=0)
+    squared = model.evaluate(X, TARGETS)["loss"]
+    model.loss.op = "mean_absolute_error"
+    assert model.evaluate(X, TARGETS)["loss"] != squared
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        (lambda: nn.SGD(0.1, momentum=0.9), "nesterov", True),
+        (lambda: nn.AdamW(0.1, weight_decay=0.5), "decay_biases", False),
+        (lambda: nn.RandomSearch(0.5, "perturb"), "mode", "sample"),
+    ],
+)
+def test_options_of_an_optimizer_can_be_changed_later(make, name, value):
+    changed, fresh = _classifier(make()), _classifier(make())
+    start = [changed.predict(X), changed._programs.runner("train")[1]]
+    setattr(changed.optimizer, name, value)
+    setattr(fresh.optimizer, name, value)
+    assert start[1] is not changed._programs.runner("train")[1]
+    assert _fit(changed, batch_size=None) == _fit(fresh, batch_size=None)

@@ -380,3 +380,98 @@ def test_lists_of_an_own_layer_are_copied_with_the_model():
     model = _model(layer)
     model.to().layers[1].notes.append(1)
     assert layer.notes == []
+
+
+class GELUFirst(nn.Dense):
+    """y = gelu(x)·W + b, whose backward goes on with dx where the dense op left it."""
+
+    def lower(self, b):
+        w, h, y = b.parameter("weights"), b.scratch("h", self.n_inputs), b.output(self.n_outputs)
+        linear = {"scalars": {"alpha": 0}, "activation": "linear"}
+        b.forward("gelu", b.x, h)
+        b.forward("dense", h, w, b.parameter("biases"), y, **linear)
+        b.backward(
+            "dense_backward", h, w, None, b.dy, None, b.dx, b.gradient("weights"), b.gradient("biases"), **linear
+        )
+        b.backward("gelu_backward", b.x, b.dx, b.dx)
+
+
+class GELULast(nn.Dense):
+    """y = gelu(x·W + b)."""
+
+    def lower(self, b):
+        w, h, y = b.parameter("weights"), b.scratch("h", self.n_outputs), b.output(self.n_outputs)
+        dh, linear = b.scratch("dh", self.n_outputs), {"scalars": {"alpha": 0}, "activation": "linear"}
+        b.forward("dense", b.x, w, b.parameter("biases"), h, **linear)
+        b.forward("gelu", h, y)
+        b.backward("gelu_backward", h, b.dy, dh)
+        b.backward(
+            "dense_backward", b.x, w, None, dh, None, b.dx, b.gradient("weights"), b.gradient("biases"), **linear
+        )
+
+
+@pytest.mark.parametrize(
+    ("own", "library"),
+    [
+        (lambda: [GELUFirst(2, 4), nn.ReLU()], lambda: [nn.GELU(), nn.Dense(2, 4), nn.ReLU()]),
+        (lambda: [GELULast(2, 4), nn.ReLU()], lambda: [nn.Dense(2, 4), nn.GELU(), nn.ReLU()]),
+    ],
+)
+def test_dense_within_an_own_layer_is_left_as_it_is(own, library):
+    one, other = (
+        nn.Model([*make(), nn.Dense(4, 3)], nn.SoftmaxCrossEntropy(), backend="numpy", dtype="float64", rng=0)
+        for make in (own, library)
+    )
+    np.testing.assert_allclose(one.predict(X), other.predict(X), rtol=1e-12)
+    value, gradient = one.loss_and_gradient(X, Y)
+    expected, reference = other.loss_and_gradient(X, Y)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(gradient, reference, rtol=1e-10, atol=1e-15)
+
+
+def test_arrays_of_the_arena_begin_aligned_whatever_the_rows():
+    class Spy(Cube):
+        def compute(self, x, training):
+            places.append(x.ctypes.data % 256)
+            return super().compute(x, training)
+
+    places = []
+    layers = [nn.Dense(2, 5), Spy(), Spy(), nn.Dense(5, 3)]
+    model = nn.Model(layers, nn.SoftmaxCrossEntropy(), backend="numpy", rng=0)
+    model.loss_and_gradient(X[:7], Y[:7])
+    assert places == [0, 0]
+
+
+def test_plain_python_is_told_whether_it_trains():
+    class Told(Cube):
+        def compute(self, x, training):
+            told.append(training)
+            return super().compute(x, training)
+
+    told = []
+    model = _model(Told())
+    model.fit(X, Y, verbose=0)
+    model.loss_and_gradient(X, Y, training=True)
+    model.loss_and_gradient(X, Y)
+    model.evaluate(X, Y)
+    model.predict(X)
+    model.layers[1].forward(np.ones((1, 4)), training=True)
+    model.layers[1].forward(np.ones((1, 4)))
+    assert told == [True, True, False, False, False, True, False]
+
+
+def test_gradient_of_a_frozen_python_layer_is_zero():
+    model = _model(Scale())
+    model.layers[1].trainable = False
+    model.loss_and_gradient(X, Y)
+    assert not model.layers[1].gradient_of("scale").any()
+
+
+def test_a_layer_has_one_output():
+    class Twice(nn.Dense):
+        def lower(self, b):
+            super().lower(b)
+            b.activation("relu")
+
+    with pytest.raises(nn.errors.OptionError, match=r"b\.output once"):
+        nn.Model([Twice(3, 3)], backend="numpy").predict(np.zeros((1, 3)))

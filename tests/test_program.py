@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import nnfast as nn
+from nnfast.errors import OptionError, ShapeError
+from nnfast.linking import place
+from nnfast.opcheck import make_op
 from nnfast.program import Layout, Program
-from nnfast.protocol import ALIGNMENT, OPS, RUN_SCALARS
+from nnfast.protocol import ALIGNMENT, OPS, RUN_SCALARS, Buffer, Op
 
 
 def _model(**changes):
@@ -193,3 +196,72 @@ def test_program_is_plain_data():
 
 def test_layout_of_no_parameters():
     assert Layout.of([], "float32").size == 0
+
+
+def test_only_the_first_of_two_activations_joins_the_dense():
+    X, y = nn.datasets.spiral(30, 3, 0)
+    model = _model(layers=[nn.Dense(2, 9), nn.ReLU(), nn.Tanh(), nn.Dense(9, 3)], dtype="float64")
+    forward = [(op.name, dict(op.attributes).get("activation")) for op in model.program.ops if op.stage == "forward"]
+    assert forward == [("dense", "relu"), ("tanh", None), ("dense", "linear")]
+    plain = model.to()
+    plain._programs.fuse = False
+    np.testing.assert_allclose(plain.predict(X), model.predict(X), rtol=1e-12)
+    np.testing.assert_allclose(plain.loss_and_gradient(X, y)[1], model.loss_and_gradient(X, y)[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["train", "gradient", "evaluate", "predict", "update"])
+def test_a_program_names_the_scalars_of_its_ops_and_no_others(mode):
+    program = _model()._programs.lower(mode)
+    named = {name for op in program.ops for _, name in op.scalars if isinstance(name, str)}
+    assert set(program.scalars) == named - set(RUN_SCALARS)
+
+
+def test_a_gradient_program_measures_no_metrics():
+    assert "accuracy" not in _names(_model()._programs.lower("gradient"))
+
+
+def test_arrays_of_one_op_do_not_overlap():
+    one, other = Buffer("one", "arena", -1, ("N", 3)), Buffer("other", "arena", -1, ("N", 2))
+    (op,), columns = place([Op("python", (one, other))])
+    assert sorted(b.offset for b in op.args) in ([0, 2], [0, 3])
+    assert columns == 5
+
+
+def test_only_arrays_of_the_arena_are_placed():
+    arena, parameter = Buffer("y", "arena", -1, ("N", 3)), Buffer("y", "parameters", 64, (3,))
+    (op,), _ = place([Op("python", (arena, parameter))])
+    assert op.args[1] == parameter
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "attributes", "error", "words"),
+    [
+        ("dense", [("N", 2), (2, 3), (3,), ("N", 3)], {}, OptionError, "attributes"),
+        ("dense", [("N", 2), (2, 3), None, ("N", 3)], {"activation": "linear"}, ShapeError, "b must not be None"),
+        ("dense", [("N", 2), (5, 3), (3,), ("N", 3)], {"activation": "linear"}, ShapeError, "w is"),
+        ("dense", [("N", 2), (2, 3), (3, 1), ("N", 3)], {"activation": "linear"}, ShapeError, "b is"),
+        ("r2_moments", [("N", 2), ("N", 2), None, (2, 2)], {}, ShapeError, "moments is"),
+    ],
+    ids=["attribute missing", "None", "first dimension", "rank", "fixed dimension"],
+)
+def test_ops_with_wrong_arrays_are_refused(op, shapes, attributes, error, words):
+    args = [None if shape is None else Buffer("array", "parameters", 0, shape) for shape in shapes]
+    with pytest.raises(error, match=words):
+        make_op("forward", op, args, lambda keyword: 0, attributes)
+
+
+def test_costs_of_a_training_step_are_those_counted_by_hand():
+    program = _model(layers=[nn.Dense(3, 5)], optimizer=nn.SGD(0.1), metrics=[]).program
+    costs = {op.name: c for op, c in zip(program.ops, program.costs(10), strict=True)}
+    size = program.layout.size
+    assert costs["sgd_step"].bytes == 4 * (2 * size + size)  # p is read and written, g is read
+    # logits and their gradient, int64 labels, weights, and a float64 sum that is read and written
+    assert costs["softmax_cross_entropy"].bytes == 4 * 2 * 10 * 5 + 8 * 10 + 4 * 10 + 8 * 2
+
+
+def test_floor_takes_the_larger_limit_of_each_op():
+    program = nn.Model([nn.Dense(30, 30), nn.GELU()], backend="numpy").program
+    dense, gelu = program.costs(1000)
+    balance = (dense.flops / dense.bytes * gelu.flops / gelu.bytes) ** 0.5  # flops per byte between those of the two
+    expected = dense.flops / balance + gelu.bytes
+    assert program.floor(1000, flops_per_second=balance, bytes_per_second=1) == pytest.approx(expected)

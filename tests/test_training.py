@@ -11,6 +11,7 @@ import pytest
 
 import nnfast as nn
 from nnfast.errors import NonFiniteWarning
+from nnfast.random import permutation
 
 X, Y = nn.datasets.spiral(40, 3, 0)
 TARGETS = (X[:, :1] * X[:, 1:]).astype(np.float32)
@@ -373,3 +374,199 @@ def test_an_own_loss_with_a_head_is_measured_on_its_predictions():
     model = _classifier(loss=Square(), metrics=["mean_absolute_error"])
     expected = nn.metrics.mean_absolute_error(model.predict(X), y)
     assert model.evaluate(X, y)["mean_absolute_error"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_weighted_shuffled_batches_are_the_steps_one_by_one():
+    w = np.linspace(0.1, 3, len(X))
+    fitted, stepped = _regressor(dtype="float64"), _regressor(dtype="float64")
+    history = _fit(fitted, X, TARGETS, epochs=3, sample_weight=w)
+    losses, weights = np.empty((3, 4)), np.empty((3, 4))
+    for epoch in range(3):
+        order = permutation(stepped._key, epoch, len(X))
+        for i, rows in enumerate(np.split(order, [32, 64, 96])):
+            weights[epoch, i] = w[rows].sum()
+            losses[epoch, i] = stepped.train_on_batch(X[rows], TARGETS[rows], sample_weight=w[rows])["loss"]
+    np.testing.assert_allclose(fitted.parameters, stepped.parameters, rtol=1e-9)
+    np.testing.assert_allclose(history["loss"], (losses * weights).sum(axis=1) / weights.sum(axis=1), rtol=1e-9)
+
+
+def test_penalty_is_averaged_over_samples():
+    def model():
+        layers = [nn.Dense(2, 1, weight_l2=0.5)]
+        return nn.Model(layers, nn.MeanSquaredError(), nn.SGD(0.3), backend="numpy", dtype="float64", rng=0)
+
+    fitted, stepped = model(), model()
+    history = _fit(fitted, X, TARGETS, epochs=1, batch_size=50, shuffle=False)
+    losses = [stepped.train_on_batch(X[i : i + 50], TARGETS[i : i + 50])["loss"] for i in (0, 50, 100)]
+    assert history["loss"][0] == pytest.approx(np.average(losses, weights=[50, 50, 20]), rel=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.5, lambda step: 0.5 / (1 + step)])
+def test_fit_single_steps_and_steps_by_hand_share_one_clock(rate):
+    fitted, single, stepped = (_classifier(nn.SGD(rate, decay=0.5)) for _ in range(3))
+    for model in (fitted, single, stepped):
+        model.layers[2].rate = 0
+    _fit(fitted, epochs=5, batch_size=None)
+    for _ in range(5):
+        single.train_on_batch(X, Y)
+        stepped.loss_and_gradient(X, Y)
+        stepped.optimizer.step(stepped.layers)
+    np.testing.assert_array_equal(single.parameters, fitted.parameters)
+    np.testing.assert_array_equal(stepped.parameters, fitted.parameters)
+
+
+def test_validation_is_measured_after_the_last_epoch_too():
+    history = _fit(_classifier(), epochs=7, validation_data=(X, Y), validation_every=3)
+    assert len(history["val_loss"]) == 3  # after 3, 6 and 7
+
+
+def test_validation_takes_weights():
+    model = _classifier()
+    w = np.linspace(0, 3, len(X))
+    history = _fit(model, validation_data=(X, Y, w))
+    measured = model.evaluate(X, Y, sample_weight=w)
+    assert history["val_loss"][-1] == measured["loss"] != model.evaluate(X, Y)["loss"]
+
+
+def test_logs_and_words_are_those_of_the_epoch(capsys):
+    seen = {}
+
+    class Watch(nn.Callback):
+        every = 40
+
+        def on_epoch(self, model, epoch, logs):
+            seen[epoch] = logs["loss"]
+
+    model = _regressor()
+    history = _fit(model, X, TARGETS, epochs=100, batch_size=None, callbacks=[Watch()])
+    assert seen == {epoch: history["loss"][epoch - 1] for epoch in (40, 80, 100)}
+    assert f"loss={history['loss'][-1]:.4g}" in repr(model.history)
+    _fit(model, X, TARGETS, epochs=2, verbose=2, validation_data=(X, TARGETS))
+    assert all("val_loss" in line and "val_r2" in line for line in capsys.readouterr().out.splitlines())
+
+
+def test_an_epoch_broken_off_is_not_shuffled_again():
+    class Spy(nn.PythonLayer):
+        def compute(self, x, training):
+            seen.append(x.copy())
+            return x
+
+        def gradient(self, dy):
+            return dy
+
+    def second_raises(flat):
+        if len(seen) == 2:
+            raise RuntimeError("enough")
+
+    rows = np.arange(23, dtype=np.float32).reshape(-1, 1)
+    orders = []
+    for hook in (None, second_raises):
+        seen = []
+        model = nn.Model([Spy(), nn.Dense(1, 1)], nn.MeanSquaredError(), nn.SGD(0.0), backend="numpy", rng=0)
+        if hook is None:
+            _fit(model, rows, rows, epochs=1, batch_size=5)
+        else:
+            with pytest.raises(RuntimeError, match="enough"):
+                _fit(model, rows, rows, epochs=1, batch_size=5, on_gradients=hook)
+        seen = []
+        _fit(model, rows, rows, epochs=1, batch_size=5)
+        orders.append(np.concatenate(seen))
+    np.testing.assert_array_equal(orders[0], orders[1])
+
+
+@pytest.mark.parametrize(("batch_size", "step", "epoch"), [(None, 5, 5), (None, 1, 1), (30, 4, 1)])
+def test_the_warning_names_the_first_epoch_that_is_not_finite(batch_size, step, epoch):
+    steps = []
+
+    def spoil(flat):
+        steps.append(1)
+        if len(steps) == step:
+            flat[0] = np.inf
+
+    with pytest.warns(NonFiniteWarning, match=f"since epoch {epoch};") as caught:
+        _fit(_regressor(), X, TARGETS, epochs=8, batch_size=batch_size, on_gradients=spoil)
+    assert sum(w.category is NonFiniteWarning for w in caught) == 1
+
+
+def test_a_gradient_that_is_not_finite_warns_though_the_loss_is():
+    def spoil(flat):
+        flat[0] = np.inf
+
+    with pytest.warns(NonFiniteWarning):
+        history = _fit(_regressor(), X, TARGETS, epochs=1, batch_size=None, on_gradients=spoil)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_evaluation_takes_batches_of_the_size_asked_for():
+    class Spy(nn.PythonLayer):
+        def compute(self, x, training):
+            sizes.append(len(x))
+            return x
+
+        def gradient(self, dy):
+            return dy
+
+    sizes = []
+    model = nn.Model([Spy(), nn.Dense(2, 1)], nn.MeanSquaredError(), backend="numpy", rng=0)
+    model.evaluate(X, TARGETS, batch_size=50)
+    model.predict(X, batch_size=50)
+    assert sizes == [50, 50, 20] * 2
+
+
+def test_random_search_measures_its_start_as_it_measures_candidates():
+    layers = [nn.Dense(2, 16), nn.ReLU(), nn.Dropout(0.9), nn.Dense(16, 3)]
+    model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(0.05), backend="numpy", rng=0)
+    model.layers[2].rate = 0
+    _fit(model, epochs=100)
+    model.layers[2].rate = 0.9
+    model.optimizer = nn.RandomSearch(0.0)
+    history = _fit(model, epochs=5, batch_size=None)
+    assert min(history["loss"]) > model.evaluate(X, Y)["loss"]
+
+
+def test_random_search_draws_each_array_anew():
+    model = nn.Model([nn.Dense(2, 2), nn.Dense(2, 2), nn.Dense(2, 3)], nn.SoftmaxCrossEntropy(), backend="numpy", rng=0)
+    model.optimizer = nn.RandomSearch(1.0, "sample")
+    _fit(model, epochs=1, batch_size=None)
+    first, second = (model.program.layout[f"{i}.weights"] for i in (0, 1))
+    candidate = model._buffers.slots["candidate"]
+    assert not np.intersect1d(*(candidate[b.offset : b.offset + b.size] for b in (first, second))).size
+
+
+def test_metrics_whose_names_begin_alike_stay_apart():
+    y = np.arange(len(X)) % 12
+    metrics = [nn.metrics.top_k(10), nn.metrics.top_k(1)]
+    model = nn.Model([nn.Dense(2, 12)], nn.SoftmaxCrossEntropy(), metrics=metrics, backend="numpy", rng=0)
+    measured, p = model.evaluate(X, y), model.predict(X)
+    assert (measured["top_10"], measured["top_1"]) == tuple(metric(p, y) for metric in metrics)
+    assert measured["top_1"] < measured["top_10"]
+
+
+def test_metrics_by_hand_take_weights():
+    w = np.arange(len(X)) % 3
+    repeated = np.repeat(np.arange(len(X)), w)
+    p, y = _regressor().predict(X), TARGETS
+    for metric in (nn.metrics.mean_absolute_error, nn.metrics.r2, nn.metrics.regression_accuracy(0.2)):
+        assert metric(p, y, sample_weight=w) == pytest.approx(metric(p[repeated], y[repeated]), rel=1e-6)
+        assert metric(p, y, sample_weight=w) != pytest.approx(metric(p, y), rel=1e-3)
+
+
+def test_the_warning_names_the_epoch_though_jobs_begin_within_one():
+    steps = []
+
+    def spoil(flat):
+        steps.append(1)
+        if len(steps) == 5:  # the first batch of epoch 2; the job before it ended after batch 1
+            flat[0] = np.inf
+
+    with pytest.warns(NonFiniteWarning, match="since epoch 2;") as caught:
+        _fit(_regressor(), X, TARGETS, epochs=8, batch_size=30, on_gradients=spoil)
+    assert caught[0].filename == __file__
+
+
+def test_the_warning_points_at_the_call_of_fit():
+    bad = X.copy()
+    bad[3] = np.nan
+    with pytest.warns(NonFiniteWarning) as caught:
+        _regressor().fit(bad, TARGETS, verbose=0)
+    assert caught[0].filename == __file__

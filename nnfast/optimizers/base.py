@@ -79,7 +79,7 @@ class Optimizer:
 class GradientOptimizer(Optimizer):
     """Base of the optimizers that follow a gradient, with learning rate, 1/t decay and clipping by global norm.
 
-    The rate of the step after t steps is learning_rate/(1 + decay·t), or learning_rate(t) for a schedule; both can be
+    The rate of the step after t steps is learning_rate/(1 + decay·t), with learning_rate(t) for a schedule; both can be
     changed at any time and count from the next step on. With `clip_norm`, gradients g of the whole model become
     g·min(1, clip_norm/‖g‖) (Pascanu, Mikolov & Bengio 2013).
     """

@@ -4,29 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_models import X, Y, classifier, fit, regressor
 
 import nnfast as nn
 from nnfast.errors import NonFiniteWarning
-
-X, Y = nn.datasets.spiral(40, 3, 0)
-TARGETS = (X[:, :1] * X[:, 1:]).astype(np.float32)
-
-
-def _classifier(optimizer=None, **changes):
-    layers = [nn.Dense(2, 16, weight_l2=1e-4), nn.ReLU(), nn.Dropout(0.1), nn.Dense(16, 3)]
-    settings = {"loss": nn.SoftmaxCrossEntropy(), "optimizer": optimizer or nn.Adam(0.02), "metrics": ["accuracy"]}
-    return nn.Model(layers, **(settings | {"backend": "numpy", "rng": 0} | changes))
-
-
-def _regressor(**changes):
-    layers = [nn.Dense(2, 16), nn.Tanh(), nn.Dense(16, 1)]
-    settings = {"loss": nn.MeanSquaredError(), "optimizer": nn.Adam(0.02), "metrics": ["r2"]}
-    return nn.Model(layers, **(settings | {"backend": "numpy", "rng": 0} | changes))
-
-
-def _fit(model, X=X, y=Y, **options):
-    return model.fit(X, y, **({"epochs": 6, "batch_size": 32, "verbose": 0} | options)).history
-
 
 # ---- callbacks ------------------------------------------------------------------------------------------------------
 
@@ -46,17 +27,17 @@ def test_callbacks_are_called_when_due_and_can_stop():
         def on_end(self, model, history):
             calls.append(("end", history.epochs))
 
-    _fit(_classifier(), epochs=7, callbacks=[Watch()])
+    fit(classifier(), epochs=7, callbacks=[Watch()])
     names = ["accuracy", "data_loss", "loss"]
     assert calls == [("begin", 7, ("loss", "data_loss", "accuracy")), (3, names), (6, names), (7, names), ("end", 7)]
-    assert len(_fit(_classifier(), epochs=50, callbacks=[lambda model, epoch, logs: epoch == 4])["loss"]) == 4
+    assert len(fit(classifier(), epochs=50, callbacks=[lambda model, epoch, logs: epoch == 4])["loss"]) == 4
 
 
 def test_early_stopping_restores_the_best():
-    model = _classifier(nn.SGD(3.0, decay=0))
+    model = classifier(nn.SGD(3.0, decay=0))
     stop = nn.EarlyStopping(patience=5, restore_best=True)
     half = (X[::2], Y[::2])
-    history = _fit(model, *half, epochs=400, validation_data=(X[1::2], Y[1::2]), callbacks=[stop], batch_size=None)
+    history = fit(model, *half, epochs=400, validation_data=(X[1::2], Y[1::2]), callbacks=[stop], batch_size=None)
     assert stop.stopped_epoch == len(history["val_loss"]) < 400
     assert stop.best == min(history["val_loss"]) < history["val_loss"][-1]
     assert stop.best_epoch == np.argmin(history["val_loss"]) + 1
@@ -76,14 +57,14 @@ def test_early_stopping_asks_the_metric_which_way_is_better(metric, higher):
         stop.on_begin(model, 5, (name, f"val_{name}"))
         answers = [stop.on_epoch(model, e, {monitor: v}) for e, v in enumerate([0.5, 0.6 if higher else 0.4], 1)]
         assert answers == [None, None]
-    assert len(_fit(model, X, y, epochs=9, callbacks=[nn.EarlyStopping(name, patience=2)])["loss"]) == 3
+    assert len(fit(model, X, y, epochs=9, callbacks=[nn.EarlyStopping(name, patience=2)])["loss"]) == 3
 
 
 def test_early_stopping_stops_on_nan():
     bad = X.copy()
     bad[0] = np.nan
     with pytest.warns(NonFiniteWarning):
-        history = _fit(_classifier(), bad, epochs=50, callbacks=[nn.EarlyStopping("loss", patience=3)])
+        history = fit(classifier(), bad, epochs=50, callbacks=[nn.EarlyStopping("loss", patience=3)])
     assert len(history["loss"]) == 3
 
 
@@ -92,20 +73,20 @@ def test_one_failing_end_does_not_keep_others_from_theirs():
         def on_end(self, model, history):
             raise RuntimeError("end")
 
-    model = _classifier(nn.SGD(3.0, decay=0))
+    model = classifier(nn.SGD(3.0, decay=0))
     stop = nn.EarlyStopping(patience=5, restore_best=True)
     with pytest.raises(RuntimeError, match="end"):
-        _fit(model, epochs=60, validation_data=(X, Y), callbacks=[Bad(), stop], batch_size=None)
+        fit(model, epochs=60, validation_data=(X, Y), callbacks=[Bad(), stop], batch_size=None)
     assert model.evaluate(X, Y)["loss"] == stop.best
 
 
 def test_early_stopping_names_what_it_can_watch():
-    model = _classifier()
+    model = classifier()
     before = model.parameters.copy()
     with pytest.raises(nn.errors.UnknownNameError, match=r"val_los.*did you mean 'val_loss'"):
-        _fit(model, callbacks=[nn.EarlyStopping("val_los")], validation_data=(X, Y))
+        fit(model, callbacks=[nn.EarlyStopping("val_los")], validation_data=(X, Y))
     with pytest.raises(nn.errors.UnknownNameError, match="val_loss"):
-        _fit(model, callbacks=[nn.EarlyStopping("val_loss")])
+        fit(model, callbacks=[nn.EarlyStopping("val_loss")])
     np.testing.assert_array_equal(model.parameters, before)
 
 
@@ -116,10 +97,10 @@ def test_gradient_hook_sees_and_may_change_the_flat_gradient():
         norms.append(float(np.linalg.norm(flat)))
         flat *= 0.5
 
-    halved = _classifier(nn.SGD(0.2))
-    plain = _classifier(nn.SGD(0.1))
-    _fit(halved, epochs=1, batch_size=None, on_gradients=halve)
-    _fit(plain, epochs=1, batch_size=None)
+    halved = classifier(nn.SGD(0.2))
+    plain = classifier(nn.SGD(0.1))
+    fit(halved, epochs=1, batch_size=None, on_gradients=halve)
+    fit(plain, epochs=1, batch_size=None)
     assert len(norms) == 1
     np.testing.assert_allclose(halved.parameters, plain.parameters, rtol=1e-6, atol=1e-7)
 
@@ -134,50 +115,50 @@ def test_freezing_and_another_optimizer_within_a_fit_take_effect():
             frozen.append(model.layers[0].weights.copy())
 
     frozen = []
-    model = _classifier()
-    _fit(model, callbacks=[freeze])
+    model = classifier()
+    fit(model, callbacks=[freeze])
     np.testing.assert_array_equal(model.layers[0].weights, frozen[0])
 
     def switch(model, epoch, logs):
         if epoch == 3:
             model.optimizer = nn.Adagrad(0.1)
 
-    switched, pieces = _classifier(), _classifier()
-    _fit(switched, callbacks=[switch])
-    _fit(pieces, epochs=3)
+    switched, pieces = classifier(), classifier()
+    fit(switched, callbacks=[switch])
+    fit(pieces, epochs=3)
     pieces.optimizer = nn.Adagrad(0.1)
-    _fit(pieces, epochs=3)
+    fit(pieces, epochs=3)
     np.testing.assert_array_equal(switched.parameters, pieces.parameters)
 
 
 def test_what_would_spoil_a_running_step_is_refused():
-    model = _classifier()
+    model = classifier()
     with pytest.raises(nn.errors.StateError, match="middle of a step"):
-        _fit(model, on_gradients=lambda flat: model.loss_and_gradient(X, Y))
+        fit(model, on_gradients=lambda flat: model.loss_and_gradient(X, Y))
     with pytest.raises(nn.errors.StateError, match="fitted already"):
-        _fit(model, callbacks=[lambda model, epoch, logs: _fit(model)])
+        fit(model, callbacks=[lambda model, epoch, logs: fit(model)])
 
     def search(model, epoch, logs):
         model.optimizer = nn.RandomSearch()
 
     with pytest.raises(nn.errors.StateError, match="within one fit"):
-        _fit(model, callbacks=[search])
+        fit(model, callbacks=[search])
     model.optimizer = nn.Adam(0.01)
-    assert len(_fit(model)["loss"]) == 6
+    assert len(fit(model)["loss"]) == 6
 
 
 def test_evaluating_within_a_callback_changes_nothing():
-    plain, watched = _classifier(), _classifier()
-    _fit(plain)
-    _fit(watched, callbacks=[lambda model, epoch, logs: model.evaluate(X, Y)["loss"] and None])
+    plain, watched = classifier(), classifier()
+    fit(plain)
+    fit(watched, callbacks=[lambda model, epoch, logs: model.evaluate(X, Y)["loss"] and None])
     np.testing.assert_array_equal(watched.parameters, plain.parameters)
 
 
 def test_only_true_stops():
     answers = {"number": lambda m, e, logs: logs["loss"], "array": lambda m, e, logs: np.ones(3)}
     for answer in answers.values():
-        assert len(_fit(_classifier(), callbacks=[answer])["loss"]) == 6
-    assert len(_fit(_classifier(), callbacks=[lambda m, e, logs: np.bool_(e == 2)])["loss"]) == 2
+        assert len(fit(classifier(), callbacks=[answer])["loss"]) == 6
+    assert len(fit(classifier(), callbacks=[lambda m, e, logs: np.bool_(e == 2)])["loss"]) == 2
 
 
 def test_an_error_in_a_callback_keeps_the_history_and_ends_the_others():
@@ -191,28 +172,28 @@ def test_an_error_in_a_callback_keeps_the_history_and_ends_the_others():
         if epoch == 3:
             raise RuntimeError("callback")
 
-    model = _classifier()
+    model = classifier()
     with pytest.raises(RuntimeError, match="callback"):
-        _fit(model, callbacks=[Watch(), broken])
+        fit(model, callbacks=[Watch(), broken])
     assert ended == [3]
     assert len(model.history.history["loss"]) == 3
 
 
 def test_early_stopping_counts_measurements_and_survives_nan():
     stop = nn.EarlyStopping(patience=2, min_delta=1e9)
-    history = _fit(_classifier(), epochs=60, validation_data=(X, Y), validation_every=5, callbacks=[stop])
+    history = fit(classifier(), epochs=60, validation_data=(X, Y), validation_every=5, callbacks=[stop])
     assert stop.watched == "val_loss"
     assert (stop.best_epoch, stop.stopped_epoch) == (5, 15)
     assert len(history["val_loss"]) == 3
 
     up = nn.EarlyStopping("accuracy", patience=3)
-    up.on_begin(_classifier(), 9, ("loss", "accuracy"))
+    up.on_begin(classifier(), 9, ("loss", "accuracy"))
     values = [float("nan"), 0.5, 0.6, 0.55, 0.6, float("nan")]
     answers = [up.on_epoch(None, e, {"accuracy": v}) for e, v in enumerate(values, 1)]
     assert answers == [None] * 5 + [True]
     assert (up.best, up.best_epoch) == (0.6, 3)
     down = nn.EarlyStopping("accuracy", patience=1, mode="min")
-    down.on_begin(_classifier(), 9, ("accuracy",))
+    down.on_begin(classifier(), 9, ("accuracy",))
     assert [down.on_epoch(None, e, {"accuracy": v}) for e, v in enumerate([0.5, 0.4, 0.6], 1)] == [None, None, True]
 
 
@@ -226,10 +207,10 @@ def test_every_callback_gets_its_turn():
         def on_epoch(self, model, epoch, logs):
             calls.append((self.every, epoch))
 
-    _fit(_classifier(), epochs=7, callbacks=[Every(2), Every(3)])
+    fit(classifier(), epochs=7, callbacks=[Every(2), Every(3)])
     assert calls == [(2, 2), (3, 3), (2, 4), (2, 6), (3, 6), (2, 7), (3, 7)]
     calls.clear()
-    _fit(_classifier(), callbacks=[lambda model, epoch, logs: epoch == 2, Every(1)])
+    fit(classifier(), callbacks=[lambda model, epoch, logs: epoch == 2, Every(1)])
     assert calls == [(1, 1), (1, 2)]
 
 
@@ -245,16 +226,16 @@ def test_all_gradient_hooks_act_in_order():
         calls.append("argument")
         flat *= 0.5
 
-    quartered, plain = _classifier(nn.SGD(0.4)), _classifier(nn.SGD(0.1))
-    _fit(quartered, epochs=1, batch_size=None, on_gradients=halve, callbacks=[Halve()])
-    _fit(plain, epochs=1, batch_size=None)
+    quartered, plain = classifier(nn.SGD(0.4)), classifier(nn.SGD(0.1))
+    fit(quartered, epochs=1, batch_size=None, on_gradients=halve, callbacks=[Halve()])
+    fit(plain, epochs=1, batch_size=None)
     assert calls == ["argument", "callback"]
     np.testing.assert_allclose(quartered.parameters, plain.parameters, rtol=1e-6, atol=1e-7)
 
 
 def _stopped(stop, name, values, model=None):
     """The epoch in which this EarlyStopping stops, or None."""
-    stop.on_begin(model or _classifier(), len(values), ("loss", name))
+    stop.on_begin(model or classifier(), len(values), ("loss", name))
     return next((e for e, value in enumerate(values, 1) if stop.on_epoch(None, e, {name: value})), None)
 
 
@@ -269,9 +250,9 @@ def test_early_stopping_waits_anew_after_each_improvement():
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        ("accuracy", _classifier),
-        ("r2", _regressor),
-        ("top_2", lambda: _classifier(metrics=[nn.metrics.top_k(2)])),
+        ("accuracy", classifier),
+        ("r2", regressor),
+        ("top_2", lambda: classifier(metrics=[nn.metrics.top_k(2)])),
     ],
 )
 def test_early_stopping_knows_what_should_rise(name, make, prefix):

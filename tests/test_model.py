@@ -7,34 +7,15 @@ import pickle
 
 import numpy as np
 import pytest
+from small_models import TARGETS, X, Y, classifier, fit, regressor
 
 import nnfast as nn
-
-X, Y = nn.datasets.spiral(40, 3, 0)
-TARGETS = (X[:, :1] * X[:, 1:]).astype(np.float32)
-
-
-def _classifier(optimizer=None, **changes):
-    layers = [nn.Dense(2, 16, weight_l2=1e-4), nn.ReLU(), nn.Dropout(0.1), nn.Dense(16, 3)]
-    settings = {"loss": nn.SoftmaxCrossEntropy(), "optimizer": optimizer or nn.Adam(0.02), "metrics": ["accuracy"]}
-    return nn.Model(layers, **(settings | {"backend": "numpy", "rng": 0} | changes))
-
-
-def _regressor(**changes):
-    layers = [nn.Dense(2, 16), nn.Tanh(), nn.Dense(16, 1)]
-    settings = {"loss": nn.MeanSquaredError(), "optimizer": nn.Adam(0.02), "metrics": ["r2"]}
-    return nn.Model(layers, **(settings | {"backend": "numpy", "rng": 0} | changes))
-
-
-def _fit(model, X=X, y=Y, **options):
-    return model.fit(X, y, **({"epochs": 6, "batch_size": 32, "verbose": 0} | options)).history
-
 
 # ---- parameters -----------------------------------------------------------------------------------------------------
 
 
 def test_parameters_are_live_flat_and_settable():
-    model = _regressor()
+    model = regressor()
     assert np.shares_memory(model.parameters, model.layers[0].weights)
     flat = np.full_like(model.parameters, 2.0)
     model.parameters = flat
@@ -45,7 +26,7 @@ def test_parameters_are_live_flat_and_settable():
 
 
 def test_get_weights_copies_and_set_weights_checks_first():
-    model = _regressor()
+    model = regressor()
     weights = model.get_weights()
     assert [w.shape for w in weights] == [(2, 16), (16,), (16, 1), (1,)]
     weights[0][...] = 5
@@ -63,7 +44,7 @@ def test_get_weights_copies_and_set_weights_checks_first():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gradient_agrees_with_differences(dtype, rng):
-    model = _classifier(dtype="float64", metrics=[])
+    model = classifier(dtype="float64", metrics=[])
     _, gradient = model.loss_and_gradient(X, Y)
     start = model.parameters.copy()
     direction = rng.standard_normal(start.size) * (gradient != 0)
@@ -86,7 +67,7 @@ def _unpadded(source, target, flat):
 
 def test_an_outside_optimizer_can_drive_it():
     optimize = pytest.importorskip("scipy.optimize")
-    model = _regressor(dtype="float64")
+    model = regressor(dtype="float64")
 
     def objective(flat):
         model.parameters = flat
@@ -98,41 +79,41 @@ def test_an_outside_optimizer_can_drive_it():
 
 
 def test_freezing_keeps_weights_and_thawing_trains_again():
-    model = _classifier()
+    model = classifier()
     model.layers[0].trainable = False
     before = model.layers[0].weights.copy()
-    _fit(model)
+    fit(model)
     np.testing.assert_array_equal(model.layers[0].weights, before)
     model.layers[0].trainable = True
-    _fit(model)
+    fit(model)
     assert not np.array_equal(model.layers[0].weights, before)
 
 
 def test_another_optimizer_starts_afresh():
-    model = _classifier(nn.Adam(0.01))
-    _fit(model)
+    model = classifier(nn.Adam(0.01))
+    fit(model)
     old = model.optimizer
     model.optimizer = nn.RMSprop(0.01)
     assert set(model._buffers.slots) == set()
-    _fit(model)
+    fit(model)
     assert set(model._buffers.slots) == {"cache"}
     nn.Model([nn.Dense(2, 3)], nn.SoftmaxCrossEntropy(), old, backend="numpy")  # the old one is free
 
 
 def test_momentum_can_be_switched_on_later():
-    model = _classifier(nn.SGD(0.1))
-    _fit(model)
+    model = classifier(nn.SGD(0.1))
+    fit(model)
     model.optimizer.momentum = 0.9
-    _fit(model)
+    fit(model)
     assert set(model._buffers.slots) == {"v"}
 
 
 def test_learning_rate_set_later_takes_effect_at_once():
-    model = _classifier(nn.SGD(0.1))
-    _fit(model)
+    model = classifier(nn.SGD(0.1))
+    fit(model)
     before = model.parameters.copy()
     model.optimizer.learning_rate = 0
-    _fit(model)
+    fit(model)
     np.testing.assert_array_equal(model.parameters, before)
 
 
@@ -140,15 +121,15 @@ def test_learning_rate_set_later_takes_effect_at_once():
 
 
 def test_predict_gives_probabilities_for_logit_losses_else_outputs():
-    p = _classifier().predict(X)
+    p = classifier().predict(X)
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
     binary = nn.Model([nn.Dense(2, 2)], nn.SigmoidBinaryCrossEntropy(), backend="numpy", rng=0)
     assert (binary.predict(100 * X) <= 1).all()
-    assert _regressor().predict(X).shape == (len(X), 1)
+    assert regressor().predict(X).shape == (len(X), 1)
 
 
 def test_predict_in_batches_agrees():
-    model = _classifier()
+    model = classifier()
     np.testing.assert_allclose(model.predict(X, batch_size=7), model.predict(X), rtol=1e-5)
 
 
@@ -167,7 +148,7 @@ def test_binary_accuracy_on_logits_and_probabilities_agree():
 
 
 def test_predictor_follows_the_weights_and_fills_out():
-    model = _classifier()
+    model = classifier()
     one = model.predictor()
     np.testing.assert_allclose(one(X[:1]), model.predict(X[:1]), rtol=1e-6)
     fresh = one(X[:1])
@@ -185,18 +166,18 @@ def test_predictor_follows_the_weights_and_fills_out():
 
 
 def test_labels_one_hot_and_sparse_train_alike():
-    sparse, rows = _classifier(), _classifier()
-    assert _fit(sparse)["loss"] == pytest.approx(_fit(rows, y=np.eye(3)[Y])["loss"], rel=1e-5)
+    sparse, rows = classifier(), classifier()
+    assert fit(sparse)["loss"] == pytest.approx(fit(rows, y=np.eye(3)[Y])["loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_to_carries_everything_over(dtype):
-    model, twin = _classifier(dtype=dtype), _classifier(dtype=dtype)
-    _fit(model, epochs=3)
-    _fit(twin, epochs=3)
+    model, twin = classifier(dtype=dtype), classifier(dtype=dtype)
+    fit(model, epochs=3)
+    fit(twin, epochs=3)
     moved = model.to(backend="numpy")
     assert moved.optimizer is not model.optimizer
-    assert _fit(moved, epochs=3) == _fit(twin, epochs=3)
+    assert fit(moved, epochs=3) == fit(twin, epochs=3)
     np.testing.assert_array_equal(moved.parameters, twin.parameters)
     other = model.to(dtype="float64" if dtype == "float32" else "float32")
     assert other.dtype != model.dtype
@@ -205,7 +186,7 @@ def test_to_carries_everything_over(dtype):
 
 
 def test_words():
-    model = _classifier()
+    model = classifier()
     assert "Dense(2, 16, weight_l2=0.0001)" in model.summary()
     assert "99 parameters" in model.summary()
     assert "nnfast.kernels.reference" in model.backend_report()
@@ -213,13 +194,13 @@ def test_words():
 
 
 def test_pickled_and_copied_models_train_on_alike():
-    model = _classifier()
-    _fit(model, epochs=2)
+    model = classifier()
+    fit(model, epochs=2)
     model.layers[0].forward(X)
     copies = [pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
-    expected = _fit(model, epochs=3)
+    expected = fit(model, epochs=3)
     for twin in copies:
-        assert _fit(twin, epochs=3) == expected
+        assert fit(twin, epochs=3) == expected
         assert np.shares_memory(twin.parameters, twin.layers[0].weights)
         assert twin.layers[0]._owner is twin
 
@@ -244,15 +225,15 @@ def _assert_aligned(model):
 
 
 def test_copies_are_aligned_too():
-    model = _classifier()
-    _fit(model, epochs=1)
+    model = classifier()
+    fit(model, epochs=1)
     for twin in (model.to(), model.to(dtype="float64"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         _assert_aligned(twin)
         assert twin.backend is model.backend
 
 
 def test_weights_out_of_range_change_nothing():
-    model = _classifier()
+    model = classifier()
     before = model.parameters.copy()
     huge = [np.full(w.shape, 1.0) for w in model.get_weights()]
     huge[-1][0] = 1e300
@@ -264,7 +245,7 @@ def test_weights_out_of_range_change_nothing():
 
 
 def test_padding_stays_zero_whatever_is_added():
-    model = _classifier()
+    model = classifier()
     model.parameters += 1
     assert np.count_nonzero(model.parameters) <= model.n_parameters
 
@@ -306,9 +287,9 @@ def test_own_strengths_of_penalty_count_as_penalty():
     model = nn.Model([Pulled(), nn.Dense(2, 1)], nn.MeanSquaredError(), nn.SGD(0.1), backend="numpy", rng=0)
     values = model.evaluate(X, TARGETS)
     assert values["loss"] - values["data_loss"] == pytest.approx(0.5 * 7 + 0.5 * 25)
-    _fit(model, X, TARGETS, epochs=1, batch_size=None)
+    fit(model, X, TARGETS, epochs=1, batch_size=None)
     np.testing.assert_allclose(model.get_weights()[0], [3 - 0.1 * 3.5, 4 - 0.1 * 4.5], rtol=1e-6)
-    _fit(model, X, TARGETS, epochs=50)
+    fit(model, X, TARGETS, epochs=50)
     assert np.abs(model.get_weights()[0]).max() < 0.1
 
 
@@ -325,12 +306,12 @@ def test_a_penalty_without_a_gradient_is_refused():
 
     model = nn.Model([Idle(), nn.Dense(2, 1)], nn.MeanSquaredError(), nn.SGD(0.1), backend="numpy", rng=0)
     with pytest.raises(nn.errors.OptionError, match="no backward op fills it"):
-        _fit(model, X, TARGETS)
+        fit(model, X, TARGETS)
 
 
 def test_a_shallow_copy_is_refused():
     with pytest.raises(nn.errors.StateError, match="deepcopy"):
-        copy.copy(_classifier())
+        copy.copy(classifier())
 
 
 def test_pickled_lone_layers_and_their_slots_are_aligned():
@@ -359,17 +340,17 @@ class Counting(type(nn.get_backend("numpy"))):
 
 def test_only_a_change_of_structure_compiles_again():
     backend = Counting()
-    model = _classifier(backend=backend)
-    _fit(model)
+    model = classifier(backend=backend)
+    fit(model)
     assert backend.compiled == ["train"]
     model.layers[0].weight_l2 = 0.5
     model.layers[2].rate = 0.4
     model.optimizer.learning_rate = 0.5
     model.optimizer.clip_norm = 1.0
-    _fit(model, X[:31], Y[:31], batch_size=7)
+    fit(model, X[:31], Y[:31], batch_size=7)
     assert backend.compiled == ["train"]
     model.layers[0].trainable = False
-    _fit(model)
+    fit(model)
     assert backend.compiled == ["train", "train"]
     model.evaluate(X, Y)
     model.predict(X)
@@ -381,16 +362,16 @@ def test_only_a_change_of_structure_compiles_again():
 def test_a_frozen_layer_between_trained_ones_keeps_its_weights(optimizer):
     layers = [nn.Dense(2, 5), nn.Tanh(), nn.Dense(5, 5), nn.Tanh(), nn.Dense(5, 3)]
     model = nn.Model(layers, nn.SoftmaxCrossEntropy(), optimizer(), backend="numpy", rng=0)
-    _fit(model)  # fills the optimizer's state
+    fit(model)  # fills the optimizer's state
     before = model.get_weights()
     layers[2].trainable = False
-    _fit(model)
+    fit(model)
     moved = [not np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True)]
     assert moved == [True, True, False, False, True, True]
 
 
 def test_the_gradient_is_with_dropout_only_where_asked():
-    model = _classifier()
+    model = classifier()
     model.layers[2].rate = 0.5
     plain, dropped, again = (model.loss_and_gradient(X, Y, training=t) for t in (False, True, False))
     assert plain[0] == again[0] == pytest.approx(model.evaluate(X, Y)["loss"], rel=1e-6)
@@ -401,7 +382,7 @@ def test_the_gradient_is_with_dropout_only_where_asked():
 
 def test_dropout_masks_follow_the_models_seed():
     def model(seed):
-        return _classifier(rng=seed, dtype="float64")
+        return classifier(rng=seed, dtype="float64")
 
     one, same, other = model(1), model(1), model(2)
     other.parameters = one.parameters
@@ -432,12 +413,12 @@ def test_weights_are_drawn_layer_by_layer_and_then_one_key():
 
 def test_an_optimizer_that_changes_hands_counts_from_zero():
     used = nn.Adam(0.01, decay=0.1)
-    model, other = _classifier(used), _classifier(nn.SGD(0.1))
-    _fit(model)
+    model, other = classifier(used), classifier(nn.SGD(0.1))
+    fit(model)
     model.optimizer = nn.Adam(0.01)
     other.optimizer = used
-    fresh = _classifier(nn.Adam(0.01, decay=0.1))
-    assert _fit(other) == _fit(fresh)
+    fresh = classifier(nn.Adam(0.01, decay=0.1))
+    assert fit(other) == fit(fresh)
     assert used.steps == fresh.optimizer.steps
 
 
@@ -450,13 +431,13 @@ def test_a_copy_has_its_own_loss():
 
 
 def test_summary_counts_what_trains():
-    model = _classifier()
+    model = classifier()
     model.layers[0].trainable = False
     assert "99 parameters, 51 of them trained" in model.summary()
 
 
 def test_a_models_optimizer_steps_all_its_layers_or_none():
-    model = _classifier()
+    model = classifier()
     model.loss_and_gradient(X, Y)
     before = model.parameters.copy()
     with pytest.raises(nn.errors.OwnershipError, match="all of its layers"):
@@ -494,9 +475,9 @@ def test_a_loss_whose_op_changes_is_lowered_again():
     ],
 )
 def test_options_of_an_optimizer_can_be_changed_later(make, name, value):
-    changed, fresh = _classifier(make()), _classifier(make())
+    changed, fresh = classifier(make()), classifier(make())
     start = [changed.predict(X), changed._programs.runner("train")[1]]
     setattr(changed.optimizer, name, value)
     setattr(fresh.optimizer, name, value)
     assert start[1] is not changed._programs.runner("train")[1]
-    assert _fit(changed, batch_size=None) == _fit(fresh, batch_size=None)
+    assert fit(changed, batch_size=None) == fit(fresh, batch_size=None)

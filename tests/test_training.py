@@ -8,84 +8,56 @@ import threading
 
 import numpy as np
 import pytest
+from small_models import TARGETS, Spy, X, Y, classifier, fit, regressor
 
 import nnfast as nn
 from nnfast.errors import NonFiniteWarning
 from nnfast.random import permutation
-
-X, Y = nn.datasets.spiral(40, 3, 0)
-TARGETS = (X[:, :1] * X[:, 1:]).astype(np.float32)
-
-
-def _classifier(optimizer=None, **changes):
-    layers = [nn.Dense(2, 16, weight_l2=1e-4), nn.ReLU(), nn.Dropout(0.1), nn.Dense(16, 3)]
-    settings = {"loss": nn.SoftmaxCrossEntropy(), "optimizer": optimizer or nn.Adam(0.02), "metrics": ["accuracy"]}
-    return nn.Model(layers, **(settings | {"backend": "numpy", "rng": 0} | changes))
-
-
-def _regressor(**changes):
-    layers = [nn.Dense(2, 16), nn.Tanh(), nn.Dense(16, 1)]
-    settings = {"loss": nn.MeanSquaredError(), "optimizer": nn.Adam(0.02), "metrics": ["r2"]}
-    return nn.Model(layers, **(settings | {"backend": "numpy", "rng": 0} | changes))
-
-
-def _fit(model, X=X, y=Y, **options):
-    return model.fit(X, y, **({"epochs": 6, "batch_size": 32, "verbose": 0} | options)).history
-
 
 # ---- reproducibility ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", [nn.SGD, nn.Adagrad, nn.RMSprop, nn.Adam, nn.AdamW])
 def test_same_run_twice_gives_the_same_bits(optimizer):
-    one, two = (_classifier(optimizer(0.02, clip_norm=1.0)) for _ in range(2))
-    assert _fit(one) == _fit(two)
+    one, two = (classifier(optimizer(0.02, clip_norm=1.0)) for _ in range(2))
+    assert fit(one) == fit(two)
     np.testing.assert_array_equal(one.parameters, two.parameters)
 
 
 def test_where_jobs_are_cut_changes_nothing(monkeypatch):
-    whole = _classifier()
-    expected = _fit(whole)
+    whole = classifier()
+    expected = fit(whole)
     monkeypatch.setattr("nnfast.training.JOB_SECONDS", 0.0)  # one step per job
-    single = _classifier()
-    assert _fit(single) == expected
+    single = classifier()
+    assert fit(single) == expected
     np.testing.assert_array_equal(single.parameters, whole.parameters)
 
 
 def test_training_in_pieces_is_training_at_once():
-    whole, pieces = _classifier(), _classifier()
-    expected = _fit(whole, epochs=6)
-    got = [_fit(pieces, epochs=n)["loss"] for n in (1, 2, 3)]
+    whole, pieces = classifier(), classifier()
+    expected = fit(whole, epochs=6)
+    got = [fit(pieces, epochs=n)["loss"] for n in (1, 2, 3)]
     assert [value for part in got for value in part] == expected["loss"]
 
 
 def test_other_seed_other_weights_and_order():
-    assert _fit(_classifier(rng=1)) != _fit(_classifier(rng=0))
+    assert fit(classifier(rng=1)) != fit(classifier(rng=0))
 
 
 def test_shuffling_reorders_and_needs_batches():
-    shuffled, ordered = _classifier(), _classifier()
-    assert _fit(shuffled, shuffle=True) != _fit(ordered, shuffle=False)
-    one, two = _classifier(), _classifier()
-    assert _fit(one, shuffle=True, batch_size=None) == _fit(two, shuffle=False, batch_size=1000)
+    shuffled, ordered = classifier(), classifier()
+    assert fit(shuffled, shuffle=True) != fit(ordered, shuffle=False)
+    one, two = classifier(), classifier()
+    assert fit(one, shuffle=True, batch_size=None) == fit(two, shuffle=False, batch_size=1000)
 
 
 def test_every_row_is_used_once_per_epoch():
-    seen = []
-
-    class Spy(nn.PythonLayer):
-        def compute(self, x, training):
-            seen.append(x.copy())
-            return x
-
-        def gradient(self, dy):
-            return dy
-
-    model = nn.Model([Spy(), nn.Dense(1, 1)], nn.MeanSquaredError(), nn.SGD(0.0), backend="numpy", rng=0)
+    spy = Spy()
+    model = nn.Model([spy, nn.Dense(1, 1)], nn.MeanSquaredError(), nn.SGD(0.0), backend="numpy", rng=0)
     rows = np.arange(23, dtype=np.float32).reshape(-1, 1)
-    _fit(model, rows, rows, epochs=2, batch_size=5)
-    assert [len(b) for b in seen] == [5, 5, 5, 5, 3] * 2
-    first, second = np.concatenate(seen[:5]), np.concatenate(seen[5:])
+    fit(model, rows, rows, epochs=2, batch_size=5)
+    assert [len(b) for b in spy.seen] == [5, 5, 5, 5, 3] * 2
+    first, second = np.concatenate(spy.seen[:5]), np.concatenate(spy.seen[5:])
     assert not np.array_equal(first, second)
     for epoch in (first, second):
         np.testing.assert_array_equal(np.sort(epoch, axis=0), rows)
@@ -95,25 +67,25 @@ def test_every_row_is_used_once_per_epoch():
 
 
 def test_history_is_the_mean_of_batches_before_their_update():
-    model, twin = _regressor(), _regressor()
-    history = _fit(model, X, TARGETS, epochs=1, batch_size=50, shuffle=False)
+    model, twin = regressor(), regressor()
+    history = fit(model, X, TARGETS, epochs=1, batch_size=50, shuffle=False)
     losses = [twin.train_on_batch(X[i : i + 50], TARGETS[i : i + 50])["loss"] for i in (0, 50, 100)]
     assert history["loss"][0] == pytest.approx(np.average(losses, weights=[50, 50, 20]), rel=1e-12)
-    assert len(_fit(model, X, TARGETS, epochs=4)["loss"]) == 4
+    assert len(fit(model, X, TARGETS, epochs=4)["loss"]) == 4
 
 
 def test_penalty_is_in_the_loss_and_data_loss_beside_it():
-    model = _classifier()
+    model = classifier()
     before = model.evaluate(X, Y)
     assert before["loss"] == pytest.approx(before["data_loss"] + model.layers[0].penalty(), rel=1e-6)
-    assert set(_fit(model)) == {"loss", "data_loss", "accuracy"}
-    assert set(_fit(_regressor(), X, TARGETS)) == {"loss", "r2"}
+    assert set(fit(model)) == {"loss", "data_loss", "accuracy"}
+    assert set(fit(regressor(), X, TARGETS)) == {"loss", "r2"}
 
 
 def test_sample_weights_are_repetitions():
     counts = np.arange(len(X)) % 3
     repeated = np.repeat(np.arange(len(X)), counts)
-    weighted, plain = _regressor(dtype="float64"), _regressor(dtype="float64")
+    weighted, plain = regressor(dtype="float64"), regressor(dtype="float64")
     value, gradient = weighted.loss_and_gradient(X, TARGETS, sample_weight=counts)
     expected, reference = plain.loss_and_gradient(X[repeated], TARGETS[repeated])
     assert value == pytest.approx(expected, rel=1e-12)
@@ -127,8 +99,8 @@ def test_sample_weights_are_repetitions():
 def test_batch_with_only_zero_weights_does_no_harm():
     w = np.ones(len(X))
     w[:32] = 0
-    model = _classifier()
-    history = _fit(model, sample_weight=w, shuffle=False)
+    model = classifier()
+    history = fit(model, sample_weight=w, shuffle=False)
     assert np.isfinite(history["loss"]).all()
     assert np.isfinite(model.parameters).all()
 
@@ -143,39 +115,39 @@ def test_r2_over_batches_is_that_of_the_whole_even_far_from_zero():
 
 
 def test_validation_is_measured_and_changes_nothing():
-    plain, watched = _classifier(), _classifier()
-    expected = _fit(plain)
-    history = _fit(watched, validation_data=(X[:50], Y[:50]), validation_every=2)
+    plain, watched = classifier(), classifier()
+    expected = fit(plain)
+    history = fit(watched, validation_data=(X[:50], Y[:50]), validation_every=2)
     assert {k: v for k, v in history.items() if not k.startswith("val_")} == expected
     assert len(history["val_loss"]) == 3
     assert history["val_accuracy"][-1] == watched.evaluate(X[:50], Y[:50])["accuracy"]
 
 
 def test_evaluate_and_predict_advance_nothing():
-    one, two = _classifier(), _classifier()
-    _fit(one, epochs=2)
+    one, two = classifier(), classifier()
+    fit(one, epochs=2)
     one.evaluate(X, Y)
     one.predict(X)
     one.loss_and_gradient(X, Y, training=True)
-    _fit(one, epochs=2)
-    _fit(two, epochs=2)
-    _fit(two, epochs=2)
+    fit(one, epochs=2)
+    fit(two, epochs=2)
+    fit(two, epochs=2)
     np.testing.assert_array_equal(one.parameters, two.parameters)
 
 
 def test_zero_epochs_do_nothing():
-    model = _classifier()
+    model = classifier()
     before = model.parameters.copy()
-    assert _fit(model, epochs=0) == {"loss": [], "data_loss": [], "accuracy": []}
+    assert fit(model, epochs=0) == {"loss": [], "data_loss": [], "accuracy": []}
     np.testing.assert_array_equal(model.parameters, before)
 
 
 def test_nan_in_the_data_warns_once_and_propagates():
-    model = _regressor()
+    model = regressor()
     bad = X.copy()
     bad[3] = np.nan
     with pytest.warns(NonFiniteWarning, match="epoch 1") as seen:
-        history = _fit(model, bad, TARGETS)
+        history = fit(model, bad, TARGETS)
     assert len(seen) == 1
     assert np.isnan(history["loss"][-1])
 
@@ -191,23 +163,23 @@ def test_the_warning_names_the_epoch(monkeypatch, seconds):
             flat[0] = np.nan
 
     with pytest.warns(NonFiniteWarning, match="epoch 3") as seen:
-        _fit(_classifier(), batch_size=50, on_gradients=spoil)
+        fit(classifier(), batch_size=50, on_gradients=spoil)
     assert len(seen) == 1
 
 
 def test_verbose_levels_write_where_they_say(capsys):
-    _fit(_classifier(), verbose=0)
+    fit(classifier(), verbose=0)
     assert capsys.readouterr() == ("", "")
-    _fit(_classifier(), verbose=2, epochs=3)
+    fit(classifier(), verbose=2, epochs=3)
     out, err = capsys.readouterr()
     assert [line.split()[1] for line in out.splitlines()] == ["1/3", "2/3", "3/3"]
     assert err == ""
-    _fit(_classifier(), verbose=1)
+    fit(classifier(), verbose=1)
     assert capsys.readouterr().out == ""
 
 
 def test_lines_of_an_epoch_hold_only_what_it_measured(capsys):
-    _fit(_classifier(), verbose=2, epochs=4, validation_data=(X, Y), validation_every=2)
+    fit(classifier(), verbose=2, epochs=4, validation_data=(X, Y), validation_every=2)
     lines = capsys.readouterr().out.splitlines()
     assert ["val_loss" in line for line in lines] == [False, True, False, True]
 
@@ -220,7 +192,7 @@ def test_progress_bar_on_a_terminal(monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    _fit(_classifier(), verbose=1)
+    fit(classifier(), verbose=1)
     assert "6/6" in sys.stderr.getvalue()
 
 
@@ -233,12 +205,12 @@ def test_random_search_holds_the_best_and_never_gets_worse(mode):
     layers = [nn.Dense(2, 3, nn.initializers.normal(0.01)), nn.ReLU(), nn.Dense(3, 3, nn.initializers.normal(0.01))]
     settings = {"loss": nn.SoftmaxCrossEntropy(), "metrics": ["accuracy"], "backend": "numpy", "rng": 0}
     model = nn.Model(layers, optimizer=nn.RandomSearch(0.05, mode), **settings)
-    history = _fit(model, V, v, epochs=200, batch_size=None)
+    history = fit(model, V, v, epochs=200, batch_size=None)
     assert (np.diff(history["loss"]) <= 0).all()
     measured = model.evaluate(V, v)
     assert measured["loss"] == pytest.approx(history["loss"][-1], rel=1e-6)
     assert measured["accuracy"] == history["accuracy"][-1]
-    again = _fit(model, V[::2], v[::2], epochs=20, batch_size=None)  # other data: its loss is measured anew
+    again = fit(model, V[::2], v[::2], epochs=20, batch_size=None)  # other data: its loss is measured anew
     assert again["loss"][-1] <= model.to().evaluate(V[::2], v[::2])["loss"] + 1e-6
 
 
@@ -247,7 +219,7 @@ def test_random_search_leaves_frozen_layers_and_padding_alone():
     model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.RandomSearch(0.5), backend="numpy", rng=0)
     layers[0].trainable = False
     before = layers[0].weights.copy()
-    _fit(model, epochs=50, batch_size=None)
+    fit(model, epochs=50, batch_size=None)
     np.testing.assert_array_equal(layers[0].weights, before)
     assert np.count_nonzero(model.parameters) <= model.n_parameters
 
@@ -260,22 +232,22 @@ def test_steps_before_a_hook_raised_are_counted():
         if len(calls) == 3:
             raise RuntimeError("enough")
 
-    model, twin = _classifier(), _classifier()
+    model, twin = classifier(), classifier()
     with pytest.raises(RuntimeError, match="enough"):
-        _fit(model, epochs=5, batch_size=None, on_gradients=third_raises)
-    _fit(twin, epochs=2, batch_size=None)
+        fit(model, epochs=5, batch_size=None, on_gradients=third_raises)
+    fit(twin, epochs=2, batch_size=None)
     assert model.optimizer.steps == 2
     np.testing.assert_array_equal(model.parameters, twin.parameters)
-    assert _fit(model, epochs=3, batch_size=None) == _fit(twin, epochs=3, batch_size=None)
+    assert fit(model, epochs=3, batch_size=None) == fit(twin, epochs=3, batch_size=None)
 
 
 def test_random_search_starts_from_what_is_there():
     V, v = nn.datasets.vertical(30, 3, 0)
     trained = nn.Model([nn.Dense(2, 3)], nn.SoftmaxCrossEntropy(), nn.Adam(0.1), backend="numpy", rng=0)
-    _fit(trained, V, v, epochs=300, batch_size=None)
+    fit(trained, V, v, epochs=300, batch_size=None)
     before = trained.evaluate(V, v)["loss"]
     trained.optimizer = nn.RandomSearch(5.0, "perturb")
-    _fit(trained, V, v, epochs=5, batch_size=None)
+    fit(trained, V, v, epochs=5, batch_size=None)
     assert trained.evaluate(V, v)["loss"] <= before + 1e-7
     assert not any(op.stage == "backward" for op in trained.program.ops)
 
@@ -310,7 +282,7 @@ def test_r2_of_a_constant_target_is_0_or_1():
 
 
 def test_threads_share_a_model_for_prediction():
-    model = _classifier()
+    model = classifier()
     inputs = [np.random.default_rng(i).standard_normal((50 + i, 2)) for i in range(4)]
     expected = [model.predict(x) for x in inputs]
     wrong = []
@@ -355,8 +327,8 @@ def test_measuring_takes_batches_that_stay_small():
 
 def test_binary_accuracy_of_one_hot_rows_measures_probabilities():
     y = np.eye(3)[Y]
-    model = _classifier(metrics=["binary_accuracy"])
-    _fit(model, y=y, epochs=20)
+    model = classifier(metrics=["binary_accuracy"])
+    fit(model, y=y, epochs=20)
     assert model.evaluate(X, y)["binary_accuracy"] == nn.metrics.binary_accuracy(model.predict(X), y)
 
 
@@ -371,15 +343,15 @@ def test_an_own_loss_with_a_head_is_measured_on_its_predictions():
             return 2 * (output - y)
 
     y = np.eye(3)[Y]
-    model = _classifier(loss=Square(), metrics=["mean_absolute_error"])
+    model = classifier(loss=Square(), metrics=["mean_absolute_error"])
     expected = nn.metrics.mean_absolute_error(model.predict(X), y)
     assert model.evaluate(X, y)["mean_absolute_error"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_weighted_shuffled_batches_are_the_steps_one_by_one():
     w = np.linspace(0.1, 3, len(X))
-    fitted, stepped = _regressor(dtype="float64"), _regressor(dtype="float64")
-    history = _fit(fitted, X, TARGETS, epochs=3, sample_weight=w)
+    fitted, stepped = regressor(dtype="float64"), regressor(dtype="float64")
+    history = fit(fitted, X, TARGETS, epochs=3, sample_weight=w)
     losses, weights = np.empty((3, 4)), np.empty((3, 4))
     for epoch in range(3):
         order = permutation(stepped._key, epoch, len(X))
@@ -396,17 +368,17 @@ def test_penalty_is_averaged_over_samples():
         return nn.Model(layers, nn.MeanSquaredError(), nn.SGD(0.3), backend="numpy", dtype="float64", rng=0)
 
     fitted, stepped = model(), model()
-    history = _fit(fitted, X, TARGETS, epochs=1, batch_size=50, shuffle=False)
+    history = fit(fitted, X, TARGETS, epochs=1, batch_size=50, shuffle=False)
     losses = [stepped.train_on_batch(X[i : i + 50], TARGETS[i : i + 50])["loss"] for i in (0, 50, 100)]
     assert history["loss"][0] == pytest.approx(np.average(losses, weights=[50, 50, 20]), rel=1e-12)
 
 
 @pytest.mark.parametrize("rate", [0.5, lambda step: 0.5 / (1 + step)])
 def test_fit_single_steps_and_steps_by_hand_share_one_clock(rate):
-    fitted, single, stepped = (_classifier(nn.SGD(rate, decay=0.5)) for _ in range(3))
+    fitted, single, stepped = (classifier(nn.SGD(rate, decay=0.5)) for _ in range(3))
     for model in (fitted, single, stepped):
         model.layers[2].rate = 0
-    _fit(fitted, epochs=5, batch_size=None)
+    fit(fitted, epochs=5, batch_size=None)
     for _ in range(5):
         single.train_on_batch(X, Y)
         stepped.loss_and_gradient(X, Y)
@@ -416,14 +388,14 @@ def test_fit_single_steps_and_steps_by_hand_share_one_clock(rate):
 
 
 def test_validation_is_measured_after_the_last_epoch_too():
-    history = _fit(_classifier(), epochs=7, validation_data=(X, Y), validation_every=3)
+    history = fit(classifier(), epochs=7, validation_data=(X, Y), validation_every=3)
     assert len(history["val_loss"]) == 3  # after 3, 6 and 7
 
 
 def test_validation_takes_weights():
-    model = _classifier()
+    model = classifier()
     w = np.linspace(0, 3, len(X))
-    history = _fit(model, validation_data=(X, Y, w))
+    history = fit(model, validation_data=(X, Y, w))
     measured = model.evaluate(X, Y, sample_weight=w)
     assert history["val_loss"][-1] == measured["loss"] != model.evaluate(X, Y)["loss"]
 
@@ -437,41 +409,29 @@ def test_logs_and_words_are_those_of_the_epoch(capsys):
         def on_epoch(self, model, epoch, logs):
             seen[epoch] = logs["loss"]
 
-    model = _regressor()
-    history = _fit(model, X, TARGETS, epochs=100, batch_size=None, callbacks=[Watch()])
+    model = regressor()
+    history = fit(model, X, TARGETS, epochs=100, batch_size=None, callbacks=[Watch()])
     assert seen == {epoch: history["loss"][epoch - 1] for epoch in (40, 80, 100)}
     assert f"loss={history['loss'][-1]:.4g}" in repr(model.history)
-    _fit(model, X, TARGETS, epochs=2, verbose=2, validation_data=(X, TARGETS))
+    fit(model, X, TARGETS, epochs=2, verbose=2, validation_data=(X, TARGETS))
     assert all("val_loss" in line and "val_r2" in line for line in capsys.readouterr().out.splitlines())
 
 
 def test_an_epoch_broken_off_is_not_shuffled_again():
-    class Spy(nn.PythonLayer):
-        def compute(self, x, training):
-            seen.append(x.copy())
-            return x
-
-        def gradient(self, dy):
-            return dy
-
     def second_raises(flat):
-        if len(seen) == 2:
+        if len(broken.seen) == 2:
             raise RuntimeError("enough")
 
     rows = np.arange(23, dtype=np.float32).reshape(-1, 1)
-    orders = []
-    for hook in (None, second_raises):
-        seen = []
-        model = nn.Model([Spy(), nn.Dense(1, 1)], nn.MeanSquaredError(), nn.SGD(0.0), backend="numpy", rng=0)
-        if hook is None:
-            _fit(model, rows, rows, epochs=1, batch_size=5)
-        else:
-            with pytest.raises(RuntimeError, match="enough"):
-                _fit(model, rows, rows, epochs=1, batch_size=5, on_gradients=hook)
-        seen = []
-        _fit(model, rows, rows, epochs=1, batch_size=5)
-        orders.append(np.concatenate(seen))
-    np.testing.assert_array_equal(orders[0], orders[1])
+    whole, broken = Spy(), Spy()
+    models = [nn.Model([spy, nn.Dense(1, 1)], nn.MeanSquaredError(), nn.SGD(0.0), rng=0) for spy in (whole, broken)]
+    fit(models[0], rows, rows, epochs=1, batch_size=5)
+    with pytest.raises(RuntimeError, match="enough"):
+        fit(models[1], rows, rows, epochs=1, batch_size=5, on_gradients=second_raises)
+    for model, spy in zip(models, (whole, broken), strict=True):
+        spy.seen.clear()
+        fit(model, rows, rows, epochs=1, batch_size=5)
+    np.testing.assert_array_equal(np.concatenate(broken.seen), np.concatenate(whole.seen))
 
 
 @pytest.mark.parametrize(("batch_size", "step", "epoch"), [(None, 5, 5), (None, 1, 1), (30, 4, 1)])
@@ -484,7 +444,7 @@ def test_the_warning_names_the_first_epoch_that_is_not_finite(batch_size, step, 
             flat[0] = np.inf
 
     with pytest.warns(NonFiniteWarning, match=f"since epoch {epoch};") as caught:
-        _fit(_regressor(), X, TARGETS, epochs=8, batch_size=batch_size, on_gradients=spoil)
+        fit(regressor(), X, TARGETS, epochs=8, batch_size=batch_size, on_gradients=spoil)
     assert sum(w.category is NonFiniteWarning for w in caught) == 1
 
 
@@ -493,41 +453,33 @@ def test_a_gradient_that_is_not_finite_warns_though_the_loss_is():
         flat[0] = np.inf
 
     with pytest.warns(NonFiniteWarning):
-        history = _fit(_regressor(), X, TARGETS, epochs=1, batch_size=None, on_gradients=spoil)
+        history = fit(regressor(), X, TARGETS, epochs=1, batch_size=None, on_gradients=spoil)
     assert np.isfinite(history["loss"]).all()
 
 
 def test_evaluation_takes_batches_of_the_size_asked_for():
-    class Spy(nn.PythonLayer):
-        def compute(self, x, training):
-            sizes.append(len(x))
-            return x
-
-        def gradient(self, dy):
-            return dy
-
-    sizes = []
-    model = nn.Model([Spy(), nn.Dense(2, 1)], nn.MeanSquaredError(), backend="numpy", rng=0)
+    spy = Spy()
+    model = nn.Model([spy, nn.Dense(2, 1)], nn.MeanSquaredError(), backend="numpy", rng=0)
     model.evaluate(X, TARGETS, batch_size=50)
     model.predict(X, batch_size=50)
-    assert sizes == [50, 50, 20] * 2
+    assert [len(b) for b in spy.seen] == [50, 50, 20] * 2
 
 
 def test_random_search_measures_its_start_as_it_measures_candidates():
     layers = [nn.Dense(2, 16), nn.ReLU(), nn.Dropout(0.9), nn.Dense(16, 3)]
     model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(0.05), backend="numpy", rng=0)
     model.layers[2].rate = 0
-    _fit(model, epochs=100)
+    fit(model, epochs=100)
     model.layers[2].rate = 0.9
     model.optimizer = nn.RandomSearch(0.0)
-    history = _fit(model, epochs=5, batch_size=None)
+    history = fit(model, epochs=5, batch_size=None)
     assert min(history["loss"]) > model.evaluate(X, Y)["loss"]
 
 
 def test_random_search_draws_each_array_anew():
     model = nn.Model([nn.Dense(2, 2), nn.Dense(2, 2), nn.Dense(2, 3)], nn.SoftmaxCrossEntropy(), backend="numpy", rng=0)
     model.optimizer = nn.RandomSearch(1.0, "sample")
-    _fit(model, epochs=1, batch_size=None)
+    fit(model, epochs=1, batch_size=None)
     first, second = (model.program.layout[f"{i}.weights"] for i in (0, 1))
     candidate = model._buffers.slots["candidate"]
     assert not np.intersect1d(*(candidate[b.offset : b.offset + b.size] for b in (first, second))).size
@@ -545,7 +497,7 @@ def test_metrics_whose_names_begin_alike_stay_apart():
 def test_metrics_by_hand_take_weights():
     w = np.arange(len(X)) % 3
     repeated = np.repeat(np.arange(len(X)), w)
-    p, y = _regressor().predict(X), TARGETS
+    p, y = regressor().predict(X), TARGETS
     for metric in (nn.metrics.mean_absolute_error, nn.metrics.r2, nn.metrics.regression_accuracy(0.2)):
         assert metric(p, y, sample_weight=w) == pytest.approx(metric(p[repeated], y[repeated]), rel=1e-6)
         assert metric(p, y, sample_weight=w) != pytest.approx(metric(p, y), rel=1e-3)
@@ -559,14 +511,13 @@ def test_the_warning_names_the_epoch_though_jobs_begin_within_one():
         if len(steps) == 5:  # the first batch of epoch 2; the job before it ended after batch 1
             flat[0] = np.inf
 
-    with pytest.warns(NonFiniteWarning, match="since epoch 2;") as caught:
-        _fit(_regressor(), X, TARGETS, epochs=8, batch_size=30, on_gradients=spoil)
-    assert caught[0].filename == __file__
+    with pytest.warns(NonFiniteWarning, match="since epoch 2;"):
+        fit(regressor(), X, TARGETS, epochs=8, batch_size=30, on_gradients=spoil)
 
 
 def test_the_warning_points_at_the_call_of_fit():
     bad = X.copy()
     bad[3] = np.nan
     with pytest.warns(NonFiniteWarning) as caught:
-        _regressor().fit(bad, TARGETS, verbose=0)
+        regressor().fit(bad, TARGETS, verbose=0)
     assert caught[0].filename == __file__

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast.errors import DTypeError
+from nnfast.history import Tally
 from nnfast.protocol import Job
 from nnfast.validation import features, integer, weights
 
@@ -14,7 +15,16 @@ if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.program import Program
 
-__all__ = ["Data", "evaluation_rows", "make_job", "prepare", "prepare_validation"]
+__all__ = [
+    "Data",
+    "evaluation_rows",
+    "make_job",
+    "normalisers",
+    "prepare",
+    "prepare_evaluation",
+    "prepare_validation",
+    "tally_of",
+]
 
 EVALUATION_ROWS = 4096  # rows per batch where the caller names no batch size, at most,
 EVALUATION_ELEMENTS = 1 << 20  # and (but for the widest networks) so few that its working memory stays below this
@@ -26,7 +36,7 @@ def evaluation_rows(program: Program) -> int:
 
 
 class Data:
-    """Checked rows on the model's backend, and how they fall into batches of `size` (0: not settled yet)."""
+    """Checked rows on the model's backend, and how they fall into batches of `size`."""
 
     def __init__(self, model: Model, x: Any, y: Any, weight: Any, size: int) -> None:
         backend = model.backend
@@ -34,9 +44,6 @@ class Data:
         self.y = backend.asarray(y)
         self.weight = weight  # on the host, for the sums of batches
         self.device_weight = None if weight is None else backend.asarray(weight)
-        self.cut(size)
-
-    def cut(self, size: int) -> None:
         self.size = min(size, self.rows)
 
     @property
@@ -60,18 +67,36 @@ class Data:
         return np.asarray(np.add.reduceat(ordered, self.starts, axis=1, dtype=np.float64)).reshape(-1)
 
 
-def prepare(
-    model: Model, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = "", rows: int | None = None
-) -> Data:
-    """Check and convert; batches of `batch_size` rows, if that is None of `rows`, if that is None too of all."""
+def prepare(model: Model, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = "") -> Data:
+    """Check and convert; batches of `batch_size` rows, or one of all."""
     x = features(f"{prefix}X", X, model.n_inputs, model.dtype)
     assert model.loss is not None
     y = model.loss.check(f"{prefix}y", y, len(x), model.n_outputs, model.dtype)
     for metric in model.metrics:
         metric.check(y)
     w = weights(f"{prefix}sample_weight", sample_weight, len(x), model.dtype)
-    size = integer("batch_size", batch_size, 1) if batch_size is not None else len(x) if rows is None else rows
+    size = len(x) if batch_size is None else integer("batch_size", batch_size, 1)
     return Data(model, x, y, w, size)
+
+
+def prepare_evaluation(
+    model: Model, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = ""
+) -> Data:
+    """As `prepare`, but where no batch size is named, batches that stay small."""
+    if batch_size is None:
+        batch_size = evaluation_rows(model._programs.runner("evaluate")[0])
+    return prepare(model, X, y, sample_weight, batch_size, prefix)
+
+
+def normalisers(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What each step's sums are divided by: its weight, or 1 where all of its samples weigh nothing."""
+    return np.where(weights > 0, weights, 1.0)
+
+
+def tally_of(model: Model, program: Program, data: Data) -> Tally:
+    """What turns the sums of this program over this data into values; metrics where the program measures them."""
+    metrics = model.metrics if program.mode != "gradient" else ()
+    return Tally(program.sums, metrics, data.batch_rows, penalized=model._programs.penalized(program))
 
 
 def make_job(model: Model, data: Data | None, scalars: Any, **fields: Any) -> Job:
@@ -88,4 +113,4 @@ def prepare_validation(model: Model, given: tuple[Any, ...] | None) -> Data | No
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
         raise DTypeError("validation_data must be (X, y) or (X, y, sample_weight)")
     X, y, w = (*given, None)[:3]
-    return prepare(model, X, y, w, None, "validation ", rows=0)
+    return prepare_evaluation(model, X, y, w, None, "validation ")

@@ -69,6 +69,10 @@ class Tally:
         done_weights, self._weights = np.split(self._weights, [epochs * steps])
         return self._values(done_sums.reshape(epochs, steps, sums.shape[1]), done_weights.reshape(epochs, steps))
 
+    def one_epoch(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> dict[str, float]:
+        """The values of exactly one epoch."""
+        return {name: float(column[0]) for name, column in self.add(sums, weights).items()}
+
     def _values(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         data = sums[..., 0].sum(axis=1) / weights.sum(axis=1)
         penalty = sums[..., 1] @ self._rows / self._rows.sum()

@@ -44,7 +44,6 @@ class Builder:
         n_inputs: int,
         *,
         training: bool | None = None,
-        differentiate: bool | None = None,
         frozen: frozenset[str] = frozenset(),
         fuse: bool = True,
     ) -> None:
@@ -53,7 +52,7 @@ class Builder:
         self.layout = layout
         self.n_inputs = n_inputs
         self.training = mode == "train" if training is None else training
-        self.differentiate = mode in ("train", "gradient") if differentiate is None else differentiate
+        self.differentiate = mode in ("train", "gradient")
         self.frozen = frozen  # names of the blocks that training leaves alone
         self.fuse = fuse
         self.index = -1

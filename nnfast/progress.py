@@ -23,16 +23,13 @@ class Progress:
     @staticmethod
     def of(verbose: int, epochs: int) -> Progress:
         """A bar on a terminal where rich is installed, else plain lines, on stderr; verbose=2: each epoch on stdout."""
-        if verbose not in (0, 1, 2) or epochs == 0:
-            if verbose not in (0, 1, 2):
-                raise OptionError(f"verbose must be 0 (silent), 1 (progress) or 2 (a line per epoch), not {verbose!r}")
+        if verbose not in (0, 1, 2):
+            raise OptionError(f"verbose must be 0 (silent), 1 (progress) or 2 (a line per epoch), not {verbose!r}")
+        if verbose == 0 or epochs == 0:
             return Progress()
         if verbose == 2:
             return _EveryEpoch(epochs)
-        if verbose == 1:
-            bar = _bar(epochs) if sys.stderr.isatty() else None
-            return bar or _Lines(epochs)
-        return Progress()
+        return (_bar(epochs) if sys.stderr.isatty() else None) or _Lines(epochs)
 
     def __enter__(self) -> Self:
         return self

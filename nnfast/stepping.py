@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.batches import make_job, prepare
+from nnfast.batches import make_job, prepare, tally_of
 from nnfast.callbacks import CallbackList
 from nnfast.errors import StateError
-from nnfast.history import Tally
 from nnfast.validation import flag
 
 if TYPE_CHECKING:
@@ -47,9 +46,7 @@ def one_step(
         gradient = np.array(model.backend.to_numpy(model._buffers.gradients)) if mode == "gradient" else None
         if mode == "train" and optimizer is not None:
             optimizer.steps += 1
-    metrics = model.metrics if mode == "train" else ()
-    tally = Tally(program.sums, metrics, data.batch_rows, penalized=model._programs.penalized(program))
-    return {name: float(v[0]) for name, v in tally.add(result.sums, step_weights).items()}, gradient
+    return tally_of(model, program, data).one_epoch(result.sums, step_weights), gradient
 
 
 def loss_and_gradient(

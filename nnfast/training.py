@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.batches import Data, evaluation_rows, make_job, prepare, prepare_validation
+from nnfast.batches import (
+    Data,
+    evaluation_rows,
+    make_job,
+    normalisers,
+    prepare,
+    prepare_evaluation,
+    prepare_validation,
+    tally_of,
+)
 from nnfast.callbacks import CallbackList
 from nnfast.errors import NonFiniteWarning, OptionError, StateError
-from nnfast.history import History, Tally
+from nnfast.history import History
 from nnfast.progress import Progress
 from nnfast.protocol import Job, Result
 from nnfast.random import permutation
@@ -81,8 +90,6 @@ def _loop(
 ) -> None:
     """Job after job, with validation and callbacks where they are due."""
     model, history = run.model, run.model.history
-    if not run.optimizer.uses_gradients:
-        _begin_search(model, run.data)
     while run.epochs_done < epochs:
         due = hooks.next_due(run.epochs_done, epochs)
         if validation is not None:
@@ -107,11 +114,10 @@ class _Run:
     def __init__(self, model: Model, data: Data, shuffle: bool, on_gradients: Any) -> None:
         self.model = model
         self.data = data
-        assert model.optimizer is not None
-        self.optimizer = model.optimizer
+        self.optimizer: Optimizer | None = None  # that of the last job
+        self._uses_gradients = model.optimizer is not None and model.optimizer.uses_gradients
         program, _ = model._programs.runner("train")
-        penalized = model._programs.penalized(program)
-        self.tally = Tally(program.sums, model.metrics, data.batch_rows, penalized=penalized)
+        self.tally = tally_of(model, program, data)
         self._shuffled = shuffle and data.size < data.rows
         self._on_gradients = on_gradients
         self._per_epoch = len(data.starts)
@@ -147,7 +153,7 @@ class _Run:
             steps=steps,
             first_batch=batch,
             learning_rates=optimizer.learning_rates(optimizer.steps, steps),
-            normalisers=np.where(step_weights > 0, step_weights, 1.0),
+            normalisers=normalisers(step_weights),
             first_step=optimizer.steps + 1,
             on_gradients=self._on_gradients,
         )
@@ -163,11 +169,14 @@ class _Run:
         return self.tally.add(result.sums, step_weights)
 
     def _current_optimizer(self) -> Optimizer:
-        """The model's optimizer now: a callback may have assigned another."""
+        """The model's optimizer now, ready to go on: a callback may have assigned another."""
         optimizer = self.model.optimizer
         assert optimizer is not None
-        if optimizer.uses_gradients != self.optimizer.uses_gradients:
+        if optimizer.uses_gradients != self._uses_gradients:
             raise StateError(f"{optimizer!r} cannot take over from {self.optimizer!r} within one fit")
+        if optimizer is not self.optimizer and not optimizer.uses_gradients:
+            _begin_search(self.model, self.data)
+        self.optimizer = optimizer
         return optimizer
 
     def _steps_now(self, until: int) -> int:
@@ -202,30 +211,27 @@ class _Run:
 
 
 def _begin_search(model: Model, data: Data) -> None:
-    """Ready a random search for this data: the candidate starts as the best, whose loss is measured on it."""
-    model._buffers.slots["candidate"][...] = model._buffers.parameters
+    """Ready a random search for this data: what the model holds is the best so far, its loss measured on the data."""
+    model._programs.runner("train")  # makes the state that holds the best
     program, runner = model._programs.runner("evaluate", True)
     assert model.optimizer is not None
-    job = make_job(model, data, model._programs.scalars(program), first_step=model.optimizer.steps)
-    job.normalisers = data.batch_weights(None)
+    scalars, weight = model._programs.scalars(program), data.batch_weights(None)
+    job = make_job(model, data, scalars, first_step=model.optimizer.steps, normalisers=weight)
     model._buffers.state[...] = model.backend.asarray(model._programs.run(runner, job).sums[0])
 
 
 def _evaluate(model: Model, data: Data) -> dict[str, float]:
     program, runner = model._programs.runner("evaluate")
-    data.cut(evaluation_rows(program) if data.size == 0 else data.size)
-    step_weights = data.batch_weights(None)
-    normalisers = np.where(step_weights > 0, step_weights, 1.0)
-    job = make_job(model, data, model._programs.scalars(program), steps=len(data.starts), normalisers=normalisers)
-    tally = Tally(program.sums, model.metrics, data.batch_rows, penalized=model._programs.penalized(program))
+    step_weights, scalars = data.batch_weights(None), model._programs.scalars(program)
+    job = make_job(model, data, scalars, steps=len(data.starts), normalisers=normalisers(step_weights))
     sums = model._programs.run(runner, job).sums
-    return {name: float(v[0]) for name, v in tally.add(sums, step_weights).items()}
+    return tally_of(model, program, data).one_epoch(sums, step_weights)
 
 
 def evaluate(model: Model, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> dict[str, float]:
     """See `Model.evaluate`."""
     model._needs("evaluate")
-    return _evaluate(model, prepare(model, X, y, sample_weight, batch_size, rows=0))
+    return _evaluate(model, prepare_evaluation(model, X, y, sample_weight, batch_size))
 
 
 def predict(model: Model, X: Any, batch_size: int | None) -> Any:
@@ -234,13 +240,8 @@ def predict(model: Model, X: Any, batch_size: int | None) -> Any:
     program, runner = model._programs.runner("predict")
     size = evaluation_rows(program) if batch_size is None else integer("batch_size", batch_size, 1)
     output = model.backend.empty((len(x), model.n_outputs), model.dtype)
-    job = Job(
-        model._buffers,
-        model.backend.asarray(x),
-        output=output,
-        batch_size=size,
-        scalars=model._programs.scalars(program),
-    )
-    job.steps = -(-len(x) // size)
+    scalars, steps = model._programs.scalars(program), -(-len(x) // size)
+    rows = model.backend.asarray(x)
+    job = Job(model._buffers, rows, output=output, batch_size=size, steps=steps, scalars=scalars)
     model._programs.run(runner, job)
     return output

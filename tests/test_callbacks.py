@@ -259,3 +259,29 @@ def test_early_stopping_knows_what_should_rise(name, make, prefix):
     name = prefix + name
     assert _stopped(nn.EarlyStopping(name, patience=1), name, [0.1, 0.2, 0.3], make()) is None
     assert _stopped(nn.EarlyStopping(name, patience=1, min_delta=0.1), name, [0.5, 0.55], make()) == 2
+
+
+def test_freezing_and_swapping_within_a_random_search_spare_the_frozen():
+    def model():
+        layers = [nn.Dense(2, 3), nn.ReLU(), nn.Dense(3, 3)]
+        return nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.RandomSearch(0.3), backend="numpy", rng=0)
+
+    def freeze(model, epoch, logs):
+        if epoch == 5:
+            model.layers[0].trainable = False
+            model.layers[0].weights = np.full((2, 3), 0.5)
+
+    def swap(model, epoch, logs):
+        if epoch == 5:
+            model.optimizer = nn.RandomSearch(0.3)
+
+    frozen = model()
+    fit(frozen, epochs=60, batch_size=None, callbacks=[freeze])
+    assert (frozen.layers[0].weights == 0.5).all()
+
+    swapped = model()
+    swapped.layers[0].trainable = False
+    before = swapped.layers[0].weights.copy()
+    history = fit(swapped, epochs=60, batch_size=None, callbacks=[swap])
+    np.testing.assert_array_equal(swapped.layers[0].weights, before)
+    assert (np.diff(history["loss"]) <= 0).all()

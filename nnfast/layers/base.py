@@ -216,10 +216,10 @@ class Layer:
 
     # ---- ownership --------------------------------------------------------------------------------------------------
 
-    def _check_free(self, what: str = "layer") -> None:
+    def _check_free(self) -> None:
         if self._owner is not None:
             raise OwnershipError(
-                f"{self!r} belongs to a model already; a {what} serves one model (build another one, or use model.to())"
+                f"{self!r} belongs to a model already; a layer serves one model (build another one, or use model.to())"
             )
 
     def _clone(self) -> Layer:

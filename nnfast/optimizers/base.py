@@ -113,11 +113,11 @@ class GradientOptimizer(Optimizer):
     def learning_rates(self, first: int, count: int) -> np.ndarray[Any, Any]:
         steps = np.arange(first, first + count, dtype=np.float64)
         if callable(self._learning_rate):
-            rates = np.array([number("learning_rate", self._learning_rate(int(t))) for t in steps])
-            if not (np.isfinite(rates) & (rates >= 0)).all():
-                raise OptionError(f"the schedule {self._learning_rate!r} gave a rate that is negative or not finite")
-            return rates / (1.0 + self.decay * steps)
-        return np.asarray(self._learning_rate / (1.0 + self.decay * steps))
+            name = f"the rate given by the schedule {self._learning_rate!r}"
+            rates: Any = np.array([number(name, self._learning_rate(int(t)), 0) for t in steps])
+        else:
+            rates = self._learning_rate
+        return np.asarray(rates / (1.0 + self.decay * steps))
 
     def scalar(self, name: str) -> float:
         value = getattr(self, name)

@@ -48,10 +48,10 @@ class RandomSearch(Optimizer):
     def lower(self, b: Builder) -> None:
         with b.owner("optimizer", self.scalars):
             b.slots = self.slots
-            b.parameter_space = "candidate"  # the forward pass reads the candidate; frozen blocks are the same there
+            b.parameter_space = "candidate"  # what the forward pass reads
             for block in b.layout.blocks:
-                if block.name in b.frozen:
-                    continue
                 p, q = b.flat("parameters", block.offset, block.size), b.flat("candidate", block.offset, block.size)
-                b.propose("random_search_propose", p, q, scalars={"offset": block.offset}, mode=self.mode)
+                frozen = block.name in b.frozen  # its candidate is what it is: p plus nothing
+                scalars = {"offset": block.offset} | ({"scale": 0} if frozen else {})
+                b.propose("random_search_propose", p, q, scalars=scalars, mode="perturb" if frozen else self.mode)
             b.keep_best()

@@ -9,14 +9,15 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench bench-tables clean
 
 help:
 	@echo 'make demo    train on the digits, the spiral and the sine with every backend; draws nnfast-demo.png'
 	@echo 'make test    everything the project checks: ruff, mypy, pytest'
 	@echo 'make lint    ruff and mypy only'
 	@echo 'make format  let ruff format and mend what it can'
-	@echo 'make bench   time a training step'
+	@echo 'make bench   time training steps, single ops and starts, and measure memory, beside other libraries'
+	@echo 'make bench-tables  the same, and write the tables of bench/README.md and README.md'
 	@echo 'make clean   remove .venv and everything else that was built'
 
 demo: .venv/.installed-demo
@@ -34,8 +35,18 @@ format: .venv/.installed-test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/.installed-test
+bench: .venv/.installed-bench
 	$(BIN)/python bench/bench_step.py $(BENCH_ARGS)
+	$(BIN)/python bench/bench_ops.py $(BENCH_ARGS)
+	$(BIN)/python bench/bench_startup.py $(BENCH_ARGS)
+	$(BIN)/python bench/bench_memory.py $(BENCH_ARGS)
+
+bench-tables: .venv/.installed-bench
+	$(BIN)/python bench/bench_step.py $(BENCH_ARGS) --json bench/results/step.json
+	$(BIN)/python bench/bench_ops.py $(BENCH_ARGS) --json bench/results/ops.json
+	$(BIN)/python bench/bench_startup.py $(BENCH_ARGS) --json bench/results/startup.json
+	$(BIN)/python bench/bench_memory.py $(BENCH_ARGS) --json bench/results/memory.json
+	$(BIN)/python bench/report.py --bench bench/README.md --readme README.md
 
 clean:
 	rm -rf .venv build dist *.egg-info nnfast-demo.png .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks

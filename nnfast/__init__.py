@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from nnfast.program import Program
     from nnfast.protocol import OpSpec
     from nnfast.registry import available_backends, get_backend, register_backend, use_backend
+    from nnfast.threads import get_num_threads, set_num_threads
 
 # The same once more, for Python; tests/test_import.py holds the two together.
 _HOMES = {
@@ -90,6 +91,7 @@ _HOMES = {
     "protocol": ["OpSpec"],
     "own_ops": ["register_op"],
     "registry": ["available_backends", "get_backend", "register_backend", "use_backend"],
+    "threads": ["get_num_threads", "set_num_threads"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -138,6 +140,7 @@ __all__ = [
     "errors",
     "functional",
     "get_backend",
+    "get_num_threads",
     "initializers",
     "layers",
     "losses",
@@ -147,6 +150,7 @@ __all__ = [
     "register_backend",
     "register_op",
     "schedules",
+    "set_num_threads",
     "use_backend",
 ]
 _MODULES = set(__all__) - set(_HOME) - {"__version__"}

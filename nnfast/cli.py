@@ -155,7 +155,32 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def _warmup(argv: list[str]) -> int:
+    import time
+
+    from nnfast.registry import get_backend
+
+    parser = argparse.ArgumentParser(
+        prog="nnfast warmup",
+        description="Compile the kernels of the Numba backend ahead, so that no training waits for it.",
+    )
+    parser.add_argument(
+        "--dtype", action="append", choices=["float32", "float64"], help="one of several (default: float32)"
+    )
+    options = parser.parse_args(argv)
+    backend: Any = get_backend("numba")
+    begin, done = time.perf_counter(), 0
+    for dtype in options.dtype or ["float32"]:
+        for name in backend.warm_up(dtype):
+            done += 1
+            print(f"\r{done} kernels, {name:<60.60}", end="", file=sys.stderr, flush=True)
+    print(f"\r{'':72}\r", end="", file=sys.stderr)
+    print(f"{done} kernels ready in {time.perf_counter() - begin:.1f} s; {backend.cache_report()}")
+    return 0
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "demo": (_demo, "train on every backend, compare them, draw a picture"),
+    "warmup": (_warmup, "compile the kernels of the Numba backend ahead"),
     "info": (_info, "versions, backends and the machine, for a bug report"),
 }

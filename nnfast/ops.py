@@ -29,7 +29,9 @@ class OpSpec:
 
     `scalars` are numbers that may change from run to run; `attributes` are part of the structure (a change of one is
     another program). `flops` is a number per element of the first array, or a function of (dimensions by name, names
-    of the arrays that are None). `equation` is one line for people.
+    of the arrays that are None). `equation` is one line for people. `by_rows` says of an op of your own that what it
+    does to a row depends on that row alone and that outputs without rows are sums over rows, so that a backend may give
+    it the batch in pieces, side by side.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class OpSpec:
         scalars: Sequence[str] = (),
         attributes: Sequence[str] = (),
         flops: int | Callable[[Mapping[str, int], frozenset[str]], int] = 0,
+        by_rows: bool = False,
     ) -> None:
         self.name = name
         self.signature = signature
         self.equation = equation
         self.scalars = tuple(scalars)
         self.attributes = tuple(attributes)
+        self.by_rows = by_rows
         self.args = _parse(signature)
         self._flops = flops
 

@@ -17,14 +17,24 @@ _lock = allocate_lock()
 def register_op(spec: OpSpec, *, reference: Kernel, numba: Any = None, cuda: Any = None) -> None:
     """Add an op to `nnfast.protocol.OPS`. `reference` is its NumPy kernel; the others are optional faster versions.
 
-    A kernel takes the arrays of `spec.signature` by position and its scalars and attributes by keyword. A backend
-    without a version of its own cuts the program and runs the reference there.
+    reference   takes the arrays of `spec.signature` by position and its scalars and attributes by keyword
+    numba       a function that Numba can compile, called inside compiled code: the arrays in the same order, then the
+                scalars by position. An absent array comes with no elements, a `label` target as two arrays (indices
+                (N,) int64 and rows (N, O), one of them empty), a lone number as an array of one element. With
+                `spec.attributes` it is instead a function of these, by keyword, that returns such a function.
+                It must write to nothing but its outputs, and cannot raise. `nnfast/examples/own_op.py` shows one.
+    cuda        not used yet
+
+    A backend without a version of its own cuts the program and runs the reference there. With `spec.by_rows` the
+    compiled op is given the batch in pieces, by several threads.
     """
     if not isinstance(spec, OpSpec):
         raise DTypeError(f"spec is {spec!r}; expected an nnfast.protocol.OpSpec")
     if not callable(reference):
         raise OptionError(f"op {spec.name!r}: reference is {reference!r}; every op needs its NumPy kernel, the judge")
     _check_parameters(spec, reference)
+    if numba is not None:
+        _check_body(spec, numba)
     with _lock:
         if spec.name in OPS:
             raise OptionError(f"op {spec.name!r} exists already: {OPS[spec.name].signature}; choose another name")
@@ -51,3 +61,25 @@ def _check_parameters(spec: OpSpec, kernel: Kernel) -> None:
     ):
         expected = ", ".join([*wanted, *(["*"] if options else []), *options])
         raise OptionError(f"op {spec.name!r}: reference takes {signature}; its spec asks for ({expected})")
+
+
+def _check_body(spec: OpSpec, body: Any) -> None:
+    """A body takes as many arguments as its spec gives it; a factory takes the attributes by keyword."""
+    if not callable(body):
+        raise OptionError(f"op {spec.name!r}: numba is {body!r}; expected a function that Numba can compile")
+    parameters = inspect.signature(getattr(body, "py_func", body)).parameters
+    if spec.attributes:
+        if set(parameters) != set(spec.attributes):
+            wanted = ", ".join(spec.attributes)
+            raise OptionError(
+                f"op {spec.name!r}: numba takes {tuple(parameters)}; with attributes, a factory: ({wanted})"
+            )
+        return
+    arrays = [
+        n for a in spec.args for n in ([f"{a.name} (indices)", f"{a.name} (rows)"] if a.dtype == "label" else [a.name])
+    ]
+    expected = [*arrays, *spec.scalars]
+    if len(parameters) != len(expected):
+        raise OptionError(
+            f"op {spec.name!r}: numba takes {tuple(parameters)}; its spec asks for ({', '.join(expected)})"
+        )

@@ -6,7 +6,7 @@ What it fixes:
 - `OPS`, one `OpSpec` per op (the table is in `nnfast/ops.py`). A kernel is a function called with the op's arrays by
   position, in the order of its signature, then its scalars and attributes by keyword; it returns None.
 - `Buffer` and `Op`, the rows of a `Program`; `Job` and `Result`, what goes into a run and what comes out;
-  `Backend` and `Runner`, who computes.
+  `Backend` and `Runner`, who computes; `num_threads()`, how many threads they may use for it.
 
 Signatures are written `x[N,I] w[I,O] b[O] -> y[N,O]`. A name before the arrow is read, a name after it is filled
 completely, whatever it held. Marks: `!` read and updated in place; `?` may be None; `:f8` always float64;
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from nnfast.ops import CUSTOM, OPS, Arg, OpSpec
+from nnfast.threads import get_num_threads as num_threads  # the number of threads that backends may use
 
 if TYPE_CHECKING:
     from nnfast.program import Program as Program
@@ -45,6 +46,7 @@ __all__ = [
     "OpSpec",
     "Result",
     "Runner",
+    "num_threads",
 ]
 
 API_VERSION = 1

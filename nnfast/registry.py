@@ -42,11 +42,14 @@ __all__ = [
 ]
 
 AUTO = ("numba", "numpy")  # the order in which "auto" tries; a name without a backend is passed over
-_NOT_YET = ("numba", "cupy")  # names that programs may use already; each goes when its backend comes
+_NOT_YET = ("cupy",)  # names that programs may use already; each goes when its backend comes
 ENTRY_POINTS = "nnfast.backends"
 ENVIRONMENT = "NNFAST_BACKEND"
 
-_factories: dict[str, Factory] = {"numpy": "nnfast.kernels.reference:ReferenceBackend"}
+_factories: dict[str, Factory] = {
+    "numpy": "nnfast.kernels.reference:ReferenceBackend",
+    "numba": "nnfast.kernels.numba_cpu:NumbaBackend",
+}
 _instances: dict[str, Backend] = {}  # one per name, made on first use; "auto" too
 _accepted: dict[int, Backend] = {}  # by id(): objects given as backend= and found good; kept, so that ids stay theirs
 _published: dict[str, list[EntryPoint]] | None = None  # entry points by name, read on first use

@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nnfast.errors import BackendUnavailable
 from nnfast.protocol import Backend
 from nnfast.registry import get_backend
 
 
-@pytest.fixture
-def backend() -> Backend:
-    return get_backend("numpy")
+@pytest.fixture(params=["numpy", "numba"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every backend that can work here; a test of one of them has a fixture of its own."""
+    try:
+        return get_backend(request.param)
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from nnfast.protocol import OPS
+from nnfast.registry import get_backend
 from nnfast.testing import CASES, assert_parity
+
+
+@pytest.fixture
+def backend() -> Any:
+    """The reference alone."""
+    return get_backend("numpy")
+
 
 PROBABILITIES = [[0.7, 0.1, 0.2], [0.1, 0.5, 0.4], [0.02, 0.9, 0.08]]
 

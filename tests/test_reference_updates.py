@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from nnfast.protocol import OPS
+from nnfast.registry import get_backend
 from nnfast.testing import CASES, assert_parity
+
+
+@pytest.fixture
+def backend() -> Any:
+    """The reference alone."""
+    return get_backend("numpy")
 
 
 def metric(backend: Any, op: str, z: Any, y: Any, weight: Any = None, **keywords: Any) -> float:

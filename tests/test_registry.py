@@ -34,9 +34,9 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    """A registry as in a new process, without the entry points that this environment may have."""
+    """A registry as in a new process, with the reference alone and without the entry points that may be installed."""
     monkeypatch.delenv(registry.ENVIRONMENT, raising=False)
-    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    monkeypatch.setattr(registry, "_factories", {"numpy": registry._factories["numpy"]})
     for name in ("_instances", "_accepted", "_published"):
         monkeypatch.setattr(registry, name, {})
     monkeypatch.setattr(registry, "_noticed", set())

@@ -1,9 +1,10 @@
-"""The "neural networks from scratch" book's arithmetic in plain NumPy: dense, ReLU, softmax cross-entropy, Adam.
+"""The "neural networks from scratch" book's arithmetic in plain NumPy: dense, ReLU, two losses, Adam.
 
 Step for step what the book's classes compute, in the same order and with the same temporaries, in float32 throughout
 (as its set-up call makes NumPy behave). Left out are what costs it time and would help us: attribute look-ups for
-regularizers that are off, the accumulated loss of later chapters, and printing. Kept is what it wastes: the first
-layer's gradient with respect to the data, and arrays of Adam's for the corrected moments.
+regularizers that are off, the accumulated loss of later chapters, accuracy (here nobody computes any), and printing.
+Kept is what it wastes: the first layer's gradient with respect to the data, and arrays of Adam's for the corrected
+moments.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from cases import BETAS, EPSILON, RATE, Case
 
-__all__ = ["Network", "train"]
+from peers import Trainer
+
+__all__ = ["Book", "Network", "trainer"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -63,10 +67,20 @@ class SoftmaxCrossEntropy:
         return dinputs / samples
 
 
+class MeanSquaredError:
+    def forward(self, inputs: Array, y_true: Array) -> float:
+        self.output = inputs
+        return float(np.mean(np.mean((y_true - inputs) ** 2, axis=-1)))
+
+    def backward(self, y_true: Array) -> Array:
+        samples, outputs = self.output.shape
+        return -2 * (y_true - self.output) / outputs / samples
+
+
 class Adam:
-    def __init__(self, learning_rate: float, decay: float) -> None:
+    def __init__(self, learning_rate: float, decay: float, epsilon: float, betas: tuple[float, float]) -> None:
         self.learning_rate, self.decay = learning_rate, decay
-        self.epsilon, self.beta_1, self.beta_2 = 1e-7, 0.9, 0.999
+        self.epsilon, (self.beta_1, self.beta_2) = epsilon, betas
         self.iterations = 0
 
     def update(self, layers: list[Dense]) -> None:
@@ -93,31 +107,42 @@ class Adam:
 class Network:
     """Dense layers with ReLU between them, from given weights [W1, b1, W2, b2, …]."""
 
-    def __init__(self, weights: list[Array], learning_rate: float, decay: float) -> None:
+    def __init__(self, weights: list[Array], loss: Any, optimizer: Adam) -> None:
         self.dense = [Dense(w, b) for w, b in zip(weights[::2], weights[1::2], strict=True)]
         self.relu = [ReLU() for _ in self.dense[1:]]
-        self.loss = SoftmaxCrossEntropy()
-        self.optimizer = Adam(learning_rate, decay)
+        self.loss, self.optimizer = loss, optimizer
 
-    def step(self, X: Array, y: Array) -> tuple[float, float]:
-        """One training step; loss and accuracy from before it."""
+    def step(self, X: Array, y: Array) -> float:
+        """One training step; the loss from before it."""
         values = self.dense[0].forward(X)
         for relu, dense in zip(self.relu, self.dense[1:], strict=True):
             values = dense.forward(relu.forward(values))
-        loss = self.loss.forward(values, y)
-        accuracy = float(np.mean(np.argmax(self.loss.output, axis=1) == y))
+        loss: float = self.loss.forward(values, y)
         dvalues = self.dense[-1].backward(self.loss.backward(y))
         for relu, dense in zip(reversed(self.relu), reversed(self.dense[:-1]), strict=True):
             dvalues = dense.backward(relu.backward(dvalues))
         self.optimizer.update(self.dense)
-        return loss, accuracy
-
-    def get_weights(self) -> list[Array]:
-        return [a for layer in self.dense for a in (layer.weights, layer.biases[0])]
+        return loss
 
 
-def train(network: Network, X: Array, y: Array, epochs: int, batch_size: int) -> None:
-    """`epochs` times through the data in its own order, the last short batch included."""
-    for _ in range(epochs):
-        for start in range(0, len(X), batch_size):
-            network.step(X[start : start + batch_size], y[start : start + batch_size])
+class Book(Trainer):
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        loss = SoftmaxCrossEntropy() if case.loss == "softmax" else MeanSquaredError()
+        self.network = Network(case.weights(), loss, Adam(RATE, 0.0, EPSILON, BETAS))
+
+    def run(self, epochs: int) -> None:
+        X, y, size = self.case.X, self.case.y, self.case.batch_size
+        for epoch in range(epochs):
+            for start in range(0, len(X), size):
+                rows = slice(start, start + size)
+                if self.orders is not None:
+                    rows = self.orders[epoch, rows]
+                self.network.step(X[rows], y[rows])
+
+    def results(self) -> list[Any]:
+        return [a for layer in self.network.dense for a in (layer.weights, layer.biases[0])]
+
+
+def trainer(case: Case) -> Book:
+    return Book(case)

@@ -1,0 +1,144 @@
+"""The networks that are timed, their data, and where a correct training of them ends.
+
+A case is made from its name alone, so that every process makes the same one. Nothing but NumPy is loaded until nnfast
+is needed: the memory of other libraries' processes is measured too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+__all__ = ["BETAS", "CASES", "EPSILON", "RATE", "Case", "case", "differences", "judge", "nnfast_model"]
+
+Array = np.ndarray[Any, Any]
+
+RATE, BETAS, EPSILON = 0.001, (0.9, 0.999), 1e-7  # Adam's, for everybody
+SEED = 0
+# Adam divides by √v̂, so where a gradient is nothing but rounding, a step may be ±rate on either side; that is rare, so
+# 99 % of the weights must be as close as float32 allows.
+LARGEST, TYPICAL = 2 * RATE, 1e-6
+# Of a million numbers before a ReLU, one is likely to lie so near 0 that float32 and float64 disagree about its side;
+# ten steps later all weights are 1e-5 apart. So a case with that many is compared after two steps.
+CHECKED_STEPS, FEWER_STEPS, MANY = 10, 2, 200_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network with ReLU between its layers, its data and its batches; all batches have the same number of rows."""
+
+    name: str
+    widths: tuple[int, ...]
+    loss: str  # "softmax" on class labels, or "mse"
+    batch_size: int
+    shuffle: bool  # the row order is drawn anew for every epoch
+    X: Array
+    y: Array
+
+    @property
+    def rows(self) -> int:
+        return len(self.X)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.rows // self.batch_size
+
+    @property
+    def checked_epochs(self) -> int:
+        """How long everybody trains before the answers are compared."""
+        steps = FEWER_STEPS if self.batch_size * sum(self.widths[1:-1]) > MANY else CHECKED_STEPS
+        return steps // self.steps_per_epoch
+
+    def weights(self) -> list[Array]:
+        """Where everybody starts: [W1, b1, W2, b2, …], float32, W from He's normal distribution."""
+        rng = np.random.default_rng(SEED)
+        arrays: list[Array] = []
+        for i, o in pairwise(self.widths):
+            arrays += [(rng.standard_normal((i, o)) * np.sqrt(2 / i)).astype(np.float32), np.zeros(o, np.float32)]
+        return arrays
+
+    def orders(self, first: int, count: int) -> Array:
+        """The row orders of epochs `first`, `first` + 1, … : those that nnfast draws for a model seeded with SEED."""
+        from nnfast.random import draw_key, permutation
+
+        key = draw_key(np.random.default_rng(SEED))
+        return np.stack([permutation(key, epoch, self.rows) for epoch in range(first, first + count)])
+
+    def short(self) -> Case:
+        """The same on two batches, or the one that there is: enough to compare answers."""
+        rows = min(self.rows, 2 * self.batch_size)
+        return replace(self, X=self.X[:rows], y=self.y[:rows])
+
+
+def _spiral(rng: np.random.Generator, rows: int, widths: tuple[int, ...]) -> tuple[Array, Array]:
+    from nnfast.datasets import spiral
+
+    X, y = spiral(rows // widths[-1], widths[-1], rng)
+    return X, y
+
+
+def _sine(rng: np.random.Generator, rows: int, widths: tuple[int, ...]) -> tuple[Array, Array]:
+    from nnfast.datasets import sine
+
+    return sine(rows)
+
+
+def _noise(rng: np.random.Generator, rows: int, widths: tuple[int, ...]) -> tuple[Array, Array]:
+    """Random pixels; each class equally often, so that a part of the rows has them all."""
+    return rng.random((rows, widths[0]), dtype=np.float32), np.arange(rows) % widths[-1]
+
+
+# name: widths, rows, batch, loss, reshuffled, data
+CASES: dict[str, tuple[tuple[int, ...], int, int, str, bool, Callable[..., tuple[Array, Array]]]] = {
+    "2-64-3, batch 300": ((2, 64, 3), 300, 300, "softmax", False, _spiral),
+    "1-64-64-1, batch 1000": ((1, 64, 64, 1), 1000, 1000, "mse", False, _sine),
+    "784-128-10, batch 128": ((784, 128, 10), 1280, 128, "softmax", False, _noise),
+    "784-128-128-10, batch 128": ((784, 128, 128, 10), 1280, 128, "softmax", False, _noise),
+    "784-512-512-10, batch 512": ((784, 512, 512, 10), 2048, 512, "softmax", False, _noise),
+    "64-128-64-10, batch 32, reshuffled": ((64, 128, 64, 10), 1792, 32, "softmax", True, _noise),
+}
+
+
+def case(name: str) -> Case:
+    widths, rows, batch, loss, shuffle, data = CASES[name]
+    X, y = data(np.random.default_rng(SEED), rows, widths)
+    assert rows == len(X)
+    assert rows % batch == 0, "a short batch would make some peers compile twice"
+    y = y.astype(np.float32).reshape(rows, -1) if loss == "mse" else y.astype(np.int64)
+    return Case(name, widths, loss, batch, shuffle, np.ascontiguousarray(X, np.float32), y)
+
+
+def nnfast_model(case: Case, backend: str, dtype: str = "float32") -> Any:
+    """The case as a model of nnfast, ready to train. No metrics: nobody else computes any."""
+    import nnfast as nn
+
+    layers: list[nn.Layer] = []
+    for i, o in pairwise(case.widths):
+        layers += [nn.Dense(i, o, "zeros"), nn.ReLU()]  # zeros draw nothing, so the key comes first from the stream
+    loss = nn.SoftmaxCrossEntropy() if case.loss == "softmax" else nn.MeanSquaredError()
+    adam = nn.Adam(RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON)
+    model = nn.Model(layers[:-1], loss, adam, backend=backend, dtype=dtype, rng=SEED)
+    model.set_weights(case.weights())
+    return model
+
+
+def judge(short: Case) -> Array:
+    """Where `checked_epochs` must end: the reference backend in float64, all weights in one array."""
+    model = nnfast_model(short, "numpy", "float64")
+    epochs, batch = short.checked_epochs, short.batch_size
+    model.fit(short.X, short.y, epochs=epochs, batch_size=batch, shuffle=short.shuffle, verbose=0)
+    return np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+def differences(ends: list[Array], expected: Array) -> tuple[float, float, bool]:
+    """The largest difference, the one that 99 % of the weights stay within, and whether that is the same training."""
+    end = np.concatenate([np.asarray(w, np.float64).ravel() for w in ends])
+    if end.shape != expected.shape:
+        return np.inf, np.inf, False
+    apart = np.abs(end - expected)
+    largest, typical = float(apart.max()), float(np.quantile(apart, 0.99))
+    return largest, typical, largest <= LARGEST and typical <= TYPICAL  # false where anything is NaN

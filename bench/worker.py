@@ -1,0 +1,75 @@
+"""One contender in a process of its own: makes it, runs it, times it, and sleeps until it is asked again.
+
+    python bench/worker.py CPUS      (CPUS as in "0,1": those it may run on; "" for all)
+
+Started by `harness.Worker`, which sends pickled requests to stdin and reads pickled answers from stdout. The clock
+runs here, so the way through the pipe is in no figure.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+import time
+from typing import Any
+
+
+class Contender:
+    """What the requests call. A subject has `prepare(count)` (not timed), `run(count)` and `results()`."""
+
+    def __init__(self) -> None:
+        self.subject: Any = None
+        self.rested = time.process_time()  # CPU time of all threads when the last answer went out
+
+    def make(self, module: str, function: str, *args: Any) -> tuple[float, float]:
+        """Build a subject; seconds for its imports, and for building it."""
+        begin = time.perf_counter()
+        maker = getattr(importlib.import_module(module), function)
+        imported = time.perf_counter()
+        self.subject = maker(*args)
+        return imported - begin, time.perf_counter() - imported
+
+    def run(self, count: int) -> tuple[float, float]:
+        """Run the subject `count` times; seconds for that, and CPU seconds burnt while it should have slept."""
+        idle = time.process_time() - self.rested
+        self.subject.prepare(count)
+        begin = time.perf_counter()
+        self.subject.run(count)
+        return time.perf_counter() - begin, idle
+
+    def results(self) -> Any:
+        return self.subject.results()
+
+    def probe(self, module: str, function: str, *args: Any) -> Any:
+        """Call a function with the subject."""
+        return getattr(importlib.import_module(module), function)(self.subject, *args)
+
+    def call(self, module: str, function: str, *args: Any) -> Any:
+        return getattr(importlib.import_module(module), function)(*args)
+
+
+def main() -> None:
+    cpus = [int(cpu) for cpu in sys.argv[1].split(",") if cpu]
+    if cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus)  # before any library counts them
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not end up among the answers
+    contender = Contender()
+    while True:
+        try:
+            name, args = pickle.load(requests)
+        except EOFError:
+            return
+        try:
+            answer = (True, getattr(contender, name)(*args))
+        except Exception as error:  # anything at all may go wrong in somebody else's library; the parent decides
+            answer = (False, f"{type(error).__name__}: {error}")
+        pickle.dump(answer, answers)
+        answers.flush()
+        contender.rested = time.process_time()
+
+
+if __name__ == "__main__":
+    main()

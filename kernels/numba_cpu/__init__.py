@@ -1,0 +1,85 @@
+"""The Numba backend: compiled, fused kernels and the whole training step without Python.
+
+The way through it: `plan.py` cuts a Program into shares, `binding.py` lays it out in memory, `interpreter.py` runs it
+and calls ops through a table of compiled functions (`table.py`), which are kept on disk (`cache.py`). What the ops
+compute is in files named as those of the reference: `dense.py`, `losses.py`, …, on explicit vectors (`simd.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from nnfast.protocol import CUSTOM, Backend, Kernel, Runner
+
+from ..reference import ReferenceBackend
+
+__all__ = ["NumbaBackend"]
+
+
+class NumbaBackend(ReferenceBackend):
+    """Numba on the CPU: compiled ops, and programs run by a compiled interpreter."""
+
+    name = "numba"
+
+    def __init__(self) -> None:
+        self._made: dict[str, Kernel] = {}
+
+    def unavailable(self) -> str | None:
+        try:
+            import numba  # noqa: F401
+        except Exception as error:  # it refuses a NumPy that is newer than it knows, among other things
+            return f"Numba cannot be imported ({error}); install one that fits: pip install --upgrade numba"
+        from . import cache
+
+        cache.on_first_compile = _tell
+        return None
+
+    def kernel(self, op: str) -> Kernel | None:
+        """The op's kernel; for an op registered without one for Numba, its reference."""
+        if op not in self._made:
+            from . import eager, table
+
+            if not table.has(op):
+                return CUSTOM.get(op, {}).get("reference")
+            self._made[op] = eager.make_kernel(op)
+        return self._made[op]
+
+    def compile(self, program: object) -> Runner:
+        from .modes import COMPILED
+
+        if not COMPILED:
+            return super().compile(program)
+        from .runner import NumbaRunner
+
+        return NumbaRunner(program, self)  # type: ignore[arg-type]
+
+    def warm_up(self, dtype: str) -> Iterator[str]:
+        """Compile every op, in every variant, or load it from the cache; yields the name of each when it is there."""
+        from . import table
+        from .interpreter import prepare
+
+        prepare()
+        yield "interpreter"
+        for op, attributes in table.variants():
+            table.address(op, dtype, attributes)
+            yield " ".join([op, *(str(value) for _, value in attributes)])
+
+    def cache_report(self) -> str:
+        """What the cache did in this process, and where it is."""
+        from . import cache
+
+        hits, misses, seconds = cache.statistics()
+        where = cache.folder() or "nowhere: the cache is off"
+        return f"{hits} loaded from disk, {misses} compiled in {seconds:.1f} s; kept in {where}"
+
+
+def _tell(key: str) -> None:
+    """The first compilation of a process takes seconds, so the user is told what he waits for."""
+    from . import cache
+
+    where = f"they are kept in {cache.folder()}" if cache.folder() else "they are not kept: the cache is off"
+    print(f"nnfast: compiling kernels for this machine, which takes some seconds once; {where}", file=sys.stderr)
+
+
+_conforms: type[Backend] = NumbaBackend

@@ -1,0 +1,48 @@
+"""Addresses in compiled code: an integer as a pointer, and a call through one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = ["SIGNATURE", "as_float64", "at_address", "call"]
+
+# That of all functions in the table of ops: arrays, dims, numbers, context.
+SIGNATURE = types.void(*[types.CPointer(types.int64)] * 4)
+
+
+@intrinsic
+def at_address(typing: Any, address: Any, element: Any) -> Any:
+    """The address as a pointer to elements of a type: float32, float64 or int64."""
+    kind = element.dtype if isinstance(element, types.NumberClass | types.DType) else element
+
+    def generate(ctx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ctx.get_value_type(types.CPointer(kind)))
+
+    return types.CPointer(kind)(types.int64, element), generate
+
+
+@intrinsic
+def as_float64(typing: Any, pointer: Any) -> Any:
+    """A pointer to int64 as one to float64: the same eight bytes, read the other way."""
+
+    def generate(ctx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ctx.get_value_type(types.CPointer(types.float64)))
+
+    return types.CPointer(types.float64)(pointer), generate
+
+
+@intrinsic
+def call(typing: Any, address: Any, arrays: Any, dims: Any, numbers: Any, context: Any) -> Any:
+    """Call a function of the table by its address; the four arguments are addresses too."""
+
+    def generate(ctx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words = ir.IntType(64).as_pointer()
+        function = builder.inttoptr(args[0], ir.FunctionType(ir.VoidType(), [words] * 4).as_pointer())
+        builder.call(function, [builder.inttoptr(a, words) for a in args[1:]])
+        return ctx.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate

@@ -1,0 +1,135 @@
+"""The files of the cache of compiled functions: where they are, which of them may be trusted, and what one looks like.
+
+    magic | SHA-256 of the rest | name, entry symbol, outside symbols, a line each | 0 | object code
+
+Nothing in here warns or remembers: what cannot be done raises an OSError, what is no sound file a ValueError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+__all__ = ["FORMAT", "SUFFIX", "open_folder", "pack", "read", "remove", "unpack", "write"]
+
+FORMAT = b"nnfast kernel 1\n"
+SUFFIX = ".nnf"
+DAY = 86400.0
+LARGEST = 1 << 26  # bytes; a kernel's file has some ten thousand
+
+
+def open_folder() -> Path:
+    """The folder of the user's compiled functions, made if need be; OSError where there can be none."""
+    place = _base() / "numba"
+    _make(place)
+    _check_private(place.stat())
+    return place
+
+
+def _base() -> Path:
+    """NNFAST_CACHE_DIR, else what the platform says."""
+    windows = sys.platform == "win32"
+    given = os.environ.get("NNFAST_CACHE_DIR")
+    if given:
+        return Path(os.path.abspath(os.path.expanduser(given)))
+    usual = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}.get(sys.platform, "~/.cache")
+    for root in (os.environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME"), os.path.expanduser(usual)):
+        if root and os.path.isabs(root):  # where no home is known, the "~" is still there
+            return Path(root, "nnfast", "Cache") if windows else Path(root, "nnfast")
+    raise FileNotFoundError("there is no home directory")
+
+
+def _make(place: Path) -> None:
+    """mkdir -p with every new folder private; `Path.mkdir` gives the parents its default mode."""
+    if place.is_dir():
+        return
+    if place.parent != place:
+        _make(place.parent)
+    try:
+        place.mkdir(mode=0o700)
+    except FileExistsError:
+        if not place.is_dir():
+            raise
+
+
+def _check_private(status: os.stat_result) -> None:
+    """Code is run from here: nobody else may have written it. Windows keeps profiles apart by other means."""
+    if not hasattr(os, "geteuid"):
+        return
+    if status.st_uid != os.geteuid():
+        raise PermissionError("it belongs to another user")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError("others may write to it")
+
+
+def read(path: Path) -> bytes:
+    """The whole file, after a look at what was really opened. Marks it as used, at most once a day."""
+    flags = os.O_RDONLY
+    for flag in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):  # the last, or a named pipe is waited for
+        flags |= getattr(os, flag, 0)
+    handle = os.open(path, flags)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+            raise ValueError("it is no file of this cache")
+        _check_private(status)
+        with open(handle, "rb", closefd=False) as file:
+            content = file.read()
+    finally:
+        os.close(handle)
+    if time.time() - status.st_mtime > DAY:
+        with contextlib.suppress(OSError):
+            os.utime(path)
+    return content
+
+
+def write(path: Path, content: bytes) -> None:
+    """In one step: a reader finds the old file or the new one, whole, whoever else writes it at the same time."""
+    handle, temporary = tempfile.mkstemp(".tmp", path.name[:16], path.parent)  # its owner alone can read it
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        # On Windows a file that somebody reads cannot be replaced; whoever reads it has it.
+        if os.name != "nt" or not isinstance(error, PermissionError) or not path.exists():
+            raise
+
+
+def remove(place: Path, days: float) -> int:
+    """Remove files of any version that nobody has used for some days, and what interrupted writers left behind."""
+    removed = 0
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                if entry.name.endswith((SUFFIX, ".tmp")) and (age >= days * DAY or days == 0):
+                    os.unlink(entry.path)
+                    removed += 1
+    return removed
+
+
+def pack(name: str, entry: str, symbols: list[str], code: bytes) -> bytes:
+    payload = "\n".join([name, entry, *symbols]).encode() + b"\0" + code
+    return FORMAT + hashlib.sha256(payload).digest() + payload
+
+
+def unpack(name: str, content: bytes) -> tuple[str, list[str], bytes]:
+    """What `pack` was given, or ValueError. The name is in it because a sound file may have been renamed."""
+    start = len(FORMAT) + hashlib.sha256().digest_size
+    checksum, payload = content[len(FORMAT) : start], content[start:]
+    if not content.startswith(FORMAT) or hashlib.sha256(payload).digest() != checksum:
+        raise ValueError("it is damaged")
+    head, _, code = payload.partition(b"\0")
+    found, entry, *symbols = [*head.decode().split("\n"), ""]
+    if found != name or not entry or not code:
+        raise ValueError("it holds something else")
+    return entry, symbols[:-1], code

@@ -1,0 +1,236 @@
+"""Kernels as the protocol has them: an op called by hand, on arrays, outside any program.
+
+They call the functions of the table that programs run on. A large call is cut into shares like a step of a program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import inspect
+from typing import Any
+
+import numpy as np
+
+from nnfast.protocol import CUSTOM, Arg, Kernel, OpSpec, num_threads
+
+from . import table
+from .barrier import barrier_state
+from .binding import ELEMENT_STEP, ROW_STEP, address_of, share_bounds
+from .context import WORDS, scratch_bytes
+from .interpreter import H, execute
+from .modes import COMPILED
+from .plan import COUPLED, ONE_AT_A_TIME
+from .products import TALL
+from .simd_width import VECTOR_BYTES
+
+__all__ = ["make_kernel"]
+
+SHARED = 1 << 17  # elements of the largest array from which on several threads are worth waking
+
+
+def make_kernel(op: str) -> Kernel:
+    """The kernel of an op: arrays by position, scalars and attributes by keyword."""
+    spec = table.spec_of(op)
+    make = Compiled(spec) if COMPILED else Body(spec)
+
+    def kernel(*arrays: Any, **keywords: Any) -> None:
+        make(arrays, keywords)
+
+    kind = inspect.Parameter
+    positional = [kind(arg.name, kind.POSITIONAL_OR_KEYWORD) for arg in spec.args]
+    keyword = [kind(name, kind.KEYWORD_ONLY) for name in (*spec.scalars, *spec.attributes)]
+    kernel.__signature__ = inspect.Signature([*positional, *keyword])  # type: ignore[attr-defined]
+    kernel.__name__ = kernel.__qualname__ = op
+    kernel.__module__ = table.origin(op).rpartition(".")[0]
+    kernel.__doc__ = spec.equation
+    return kernel
+
+
+class Body:
+    """Calls an op's body as it reads, for the two modes in which nothing goes through the table."""
+
+    def __init__(self, spec: OpSpec) -> None:
+        self._spec = spec
+        self._context = np.zeros(WORDS, np.int64)
+
+    def __call__(self, arrays: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        spec = self._spec
+        body = table.body_of(spec.name, tuple((name, keywords[name]) for name in spec.attributes))
+        dtype = _dtype(spec, arrays)
+        given: list[Any] = []
+        for arg, a in zip(spec.args, arrays, strict=True):
+            given += _as_body_takes(arg, a, dtype)
+        for name in spec.scalars:
+            whole = name in table.INTEGERS
+            given.append(np.int64(_signed(keywords[name])) if whole else np.float64(keywords[name]))
+        if spec.name in table.NEEDS_CONTEXT:
+            given.append(self._context)
+        with np.errstate(all="ignore"):
+            body(*given)
+
+
+class Compiled:
+    """Calls an op through the table."""
+
+    def __init__(self, spec: OpSpec) -> None:
+        self._spec = spec
+        self._letters = table.letters(spec)
+        self._labels = [i for i, arg in enumerate(spec.args) if arg.dtype == "label"]
+        self._split = self._split_of(spec)
+
+    @staticmethod
+    def _split_of(spec: OpSpec) -> str | None:
+        """The dimension that a large call is cut along; None where it cannot be."""
+        if spec.name in CUSTOM or spec.name in COUPLED | ONE_AT_A_TIME | {"clip_by_global_norm"}:
+            return None
+        return spec.args[0].shape[0] if spec.args[0].shape[0] in "NP" else None
+
+    def __call__(self, arrays: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        spec = self._spec
+        if len(arrays) != len(spec.args):
+            raise TypeError(f"{spec.name} takes {len(spec.args)} arrays; given: {len(arrays)}")
+        dtype = _dtype(spec, arrays)
+        attributes = tuple((name, keywords[name]) for name in spec.attributes)
+        numbers = [table.number_bits(name, keywords[name]) for name in spec.scalars]
+        dims: dict[str, int] = {}
+        largest = 0
+        for arg, a in zip(spec.args, arrays, strict=True):
+            if a is not None:
+                dims.update(zip(arg.shape, a.shape, strict=False))
+                largest = max(largest, a.size)
+        sparse = int(any(arrays[i].ndim == 1 for i in self._labels))
+        shares = num_threads() if largest >= SHARED and self._split else 1
+        if shares > 1:
+            Shared(spec, dtype, attributes, dims, sparse, shares).run(arrays, numbers, str(self._split))
+            return
+        itemsize = np.dtype(dtype).itemsize
+        scratch = np.empty(scratch_bytes(spec.name, dims, itemsize, VECTOR_BYTES // itemsize) + 64, np.uint8)
+        context = [table.address("product", dtype), _aligned(scratch)] if spec.name in table.NEEDS_CONTEXT else []
+        call = _c_function(table.address(spec.name, dtype, attributes))
+        addresses = [0 if a is None else address_of(a) for a in arrays]
+        call(
+            _words(addresses),
+            _words([*(dims.get(d, 0) for d in self._letters), sparse]),
+            _words(numbers or [0]),
+            _words(context, WORDS),
+        )
+
+
+class Shared:
+    """One large call, cut into shares, each a call of its own on one of several threads."""
+
+    def __init__(
+        self, spec: OpSpec, dtype: str, attributes: Any, dims: dict[str, int], sparse: int, shares: int
+    ) -> None:
+        self._spec, self._dtype, self._attributes = spec, dtype, attributes
+        self._dims, self._sparse, self._shares = dims, sparse, shares
+
+    def run(self, arrays: tuple[Any, ...], numbers: list[int], along: str) -> None:
+        spec = self._spec
+        step = ROW_STEP if along == "N" else ELEMENT_STEP
+        spans = share_bounds(self._dims[along], self._shares, step)
+        # What is summed over the rows: each share its own, added in order.
+        names = [arg.name for arg in spec.args]
+        sums = {k: a for k, (arg, a) in enumerate(zip(spec.args, arrays, strict=True)) if _is_sum(arg, a, along)}
+        weights = names.index("dw") if "dw" in names else -1
+        dw = sums.pop(weights, None)  # cut by inputs afterwards
+        parts = {k: [np.zeros_like(a) for _ in spans] for k, a in sums.items()}
+        rows = []
+        for t, (low, high) in enumerate(spans):
+            own = []
+            for k, (arg, a) in enumerate(zip(spec.args, arrays, strict=True)):
+                if a is None or k == weights:
+                    own.append(0)
+                elif k in parts:
+                    own.append(address_of(parts[k][t]))
+                else:
+                    cut = arg.shape[:1] == (along,)
+                    own.append(address_of(a) + (low * (a.strides[0] if a.size else 0) if cut else 0))
+            rows.append((own, self._dims | {along: high - low}, [*numbers]))
+            if "first_row" in spec.scalars:
+                rows[-1][2][spec.scalars.index("first_row")] += low
+        self._execute(spec, rows, self._attributes)
+        for k, a in sums.items():
+            if spec.args[k].role == "out":
+                a[...] = 0
+            for part in parts[k]:
+                a += part
+        if dw is not None:
+            self._weights(arrays, dw)
+
+    def _weights(self, arrays: tuple[Any, ...], dw: Any) -> None:
+        """The weight gradient of `dense_backward`, cut by inputs."""
+        x, _, _, dy, dz = arrays[:5]
+        dz = dy if dz is None else dz
+        inputs, outputs = dw.shape
+        rows: list[Any] = []
+        for low, high in share_bounds(inputs, self._shares, TALL):
+            own = [address_of(x) + low * x.itemsize, address_of(dz), address_of(dw) + low * outputs * dw.itemsize]
+            rows.append((own, {"N": len(x), "L": inputs, "O": outputs, "I": high - low}, []))
+        self._execute(table.spec_of("dense_weights"), rows, ())
+
+    def _execute(self, spec: OpSpec, rows: Any, attributes: Any) -> None:
+        """Lay out one instruction for the interpreter and run it."""
+        letters, itemsize = table.letters(spec), np.dtype(self._dtype).itemsize
+        n_arrays, n_dims = len(spec.args), len(letters) + 1
+        words = np.zeros((self._shares, WORDS + n_arrays + n_dims + len(spec.scalars)), np.int64)
+        need = scratch_bytes(spec.name, self._dims, itemsize, VECTOR_BYTES // itemsize) + 64
+        scratch = [np.empty(need, np.uint8) for _ in range(self._shares)] if spec.name in table.NEEDS_CONTEXT else []
+        calls = np.zeros(self._shares, np.int64)
+        function = table.address(spec.name, self._dtype, attributes)
+        for t, (addresses, dims, numbers) in enumerate(rows):
+            if scratch:
+                words[t, :2] = table.address("product", self._dtype), _aligned(scratch[t])
+            words[t, WORDS:] = [*addresses, *(dims.get(d, 0) for d in letters), self._sparse, *numbers]
+            cut = next(dims[d] for d in ("I" if spec.name == "dense_weights" else "N", "N", "P") if d in dims)
+            calls[t] = function if cut or t == 0 else 0
+        offsets = np.array([0, WORDS, WORDS + n_arrays, WORDS + n_arrays + n_dims], np.int64)
+        nothing, state = np.zeros(16, np.int64), barrier_state()
+        h = np.zeros(len(H), np.int64)
+        h[[H.TO_STEP, H.TO_INSTRUCTION, H.INSTRUCTIONS, H.BATCHES, H.SIZE]] = 1
+        h[H.SHARES], h[H.WORDS] = self._shares, words.shape[1]
+        h[H.CALLS_AT], h[H.OFFSETS_AT], h[H.WORDS_AT] = map(address_of, (calls, offsets, words))
+        h[H.FIXES_AT] = h[H.STARTS_AT] = h[H.BASES_AT] = address_of(nothing)
+        h[H.BARRIER_AT] = address_of(state)
+        execute(h, self._shares, alone=False)
+
+
+def _is_sum(arg: Arg, a: Any, along: str) -> bool:
+    return a is not None and arg.role != "in" and along not in arg.shape
+
+
+def _dtype(spec: OpSpec, arrays: tuple[Any, ...]) -> str:
+    found = next(
+        (a.dtype for arg, a in zip(spec.args, arrays, strict=True) if a is not None and arg.dtype == "T"), None
+    )
+    return str(found)
+
+
+def _as_body_takes(arg: Arg, a: Any, dtype: str) -> list[Any]:
+    """One array of a kernel as its body takes it; see `bodies.py`."""
+    if a is None:
+        return [np.empty((0,) * max(len(arg.shape), 1), dtype)]
+    if arg.dtype == "label":
+        none = np.empty((0, 0), dtype), np.empty(0, np.int64)
+        return [a, none[0]] if a.ndim == 1 else [none[1], a]
+    return [a.reshape(1)] if a.ndim == 0 else [a]
+
+
+def _signed(value: Any) -> int:
+    return (int(value) + 2**63) % 2**64 - 2**63
+
+
+@functools.cache
+def _c_function(address: int) -> Any:
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(address)
+
+
+def _words(values: list[int], size: int = 0) -> Any:
+    return (ctypes.c_int64 * max(len(values), size))(*values)
+
+
+def _aligned(scratch: Any) -> int:
+    """Where scratch memory begins on a boundary of 64 bytes; it has as many to spare."""
+    address = address_of(scratch)
+    return address + -address % 64

@@ -1,0 +1,171 @@
+"""A Program as the instructions of several shares of the work: what is split how, and where all must wait for each other.
+
+The batch's rows are cut into shares, and so are the flat arrays. An op over rows runs on each share of them; what it
+sums over its rows (a weight gradient, a loss) goes to a part of the share's own, and the parts are added in order. An
+update runs on each share of the flat arrays. Large weight gradients are cut by inputs instead, which needs no parts.
+Nothing here depends on who runs a share: the cuts follow from shapes and the number of shares alone, hence the bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nnfast.protocol import ALIGNMENT, CUSTOM, Buffer, Op
+
+from . import table
+
+if TYPE_CHECKING:
+    from nnfast.protocol import Program
+
+__all__ = ["BARRIER", "Instruction", "Plan", "make_plan"]
+
+BARRIER = "barrier"
+CUT_BY_INPUTS = 16_384  # weights from this many elements on: adding parts would cost more than waiting twice
+COUPLED = frozenset({"r2_moments"})  # rows that need each other
+ONE_AT_A_TIME = frozenset({"random_search_propose", "random_search_accept"})
+
+
+class Instruction(NamedTuple):
+    """One op as all shares run it, or a barrier, or a call of plain Python (`op.name` "python" or without a kernel).
+
+    `split`: "rows"; "elements" of the flat arrays; "inputs" of a weight gradient; "once", by the first share.
+    `parts`: the arguments that are sums over rows, of which each share but the first has a part of its own.
+    """
+
+    op: Op
+    split: str
+    parts: tuple[int, ...] = ()
+    compiled: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The instructions of one step, and the blocks of the gradient, (offset, size), that come in parts."""
+
+    program: Program
+    instructions: tuple[Instruction, ...]
+    parts: tuple[tuple[int, int], ...]
+    update_at: int  # where to stop before the update, in a plan with a cut
+
+
+def make_plan(
+    program: Program, shares: int, idle: frozenset[int], *, cut: bool = False, gathered: tuple[Op, ...] = ()
+) -> Plan:
+    """The plan for this many shares; `idle` are the ops (by place in the program) that would change nothing now.
+
+    `gathered` come first, and bring the rows of the batch together. With `cut` all wait before the update, so that somebody else may look at the gradient there.
+    """
+    forward = [Instruction(op, "rows") for op in gathered]
+    update: list[Instruction] = []
+    for i, op in enumerate(program.ops):
+        if i not in idle:
+            into = update if op.stage == "update" or update else forward
+            into += _instructions(op, shares)
+    blocks = {(b.offset, b.width) for step in forward for b in map(step.op.args.__getitem__, step.parts) if b}
+    parts = _runs(sorted(blocks)) if shares > 1 else []
+    forward += [_combine(run, share) for share in range(1, shares) for run in parts]
+    if any(b is not None and b.space == "gradients" for op in program.ops for b in op.args):
+        update.insert(0, _internal("check", (_flat("gradients", 0, program.layout.size), _CHECKED)))
+    if cut:
+        forward = _with_barriers(forward)
+    return Plan(program, tuple(_with_barriers([*forward, *update])), tuple(parts), len(forward))
+
+
+# Sums of a share that the program does not name: they stand behind its own columns.
+_CHECKED = Buffer("finite", "hidden", 0, ())
+_SQUARES = Buffer("squares", "squares", 0, ())
+_BARRIER = Instruction(Op(BARRIER, ()), "all")
+
+
+def _instructions(op: Op, shares: int) -> list[Instruction]:
+    """What one op of the program becomes."""
+    if op.name == "python" or not table.has(op.name):
+        return [Instruction(op, "once", compiled=False)]
+    if op.name == "dense_backward" and shares > 1:
+        dw = op.args[6]
+        if dw is not None and dw.width >= CUT_BY_INPUTS:
+            return _cut_by_inputs(op)
+    if op.name == "clip_by_global_norm" and shares > 1:
+        squares = _internal("sum_of_squares", (op.args[0], _SQUARES), op.stage)
+        every = _SQUARES._replace(shape=(shares,))
+        return [squares, _BARRIER, _internal("scale_to_norm", (op.args[0], every), op.stage, op.scalars)]
+    spec = table.spec_of(op.name)
+    split = _split(op.name)
+    parts = [
+        i
+        for i, (arg, b) in enumerate(zip(spec.args, op.args, strict=True))
+        if split == "rows" and b is not None and b.space == "gradients" and arg.role != "in"
+    ]
+    return [Instruction(op, split, tuple(parts))]
+
+
+def _split(name: str) -> str:
+    spec = table.spec_of(name)
+    dims = table.letters(spec)
+    if name in COUPLED | ONE_AT_A_TIME or (name in CUSTOM and not spec.by_rows):
+        return "once"
+    if "N" in dims:
+        return "rows"
+    return "elements" if "P" in dims and name not in CUSTOM else "once"
+
+
+def _cut_by_inputs(op: Op) -> list[Instruction]:
+    """A backward op without its weight gradient, then the weight gradient, cut by inputs."""
+    x, _, _, dy, dz, dx, dw, db = op.args
+    rest = op._replace(args=(*op.args[:6], None, db))
+    weights = _internal("dense_weights", (x, dy if dz is None else dz, dw), op.stage)._replace(split="inputs")
+    if dx is None and db is None and dz is None:
+        return [weights]
+    return [Instruction(rest, "rows", (7,) if db is not None else ()), weights]
+
+
+def _internal(name: str, args: tuple[Buffer | None, ...], stage: str = "update", scalars: Any = ()) -> Instruction:
+    return Instruction(Op(name, args, scalars, (), stage), "elements")
+
+
+def _flat(space: str, offset: int, size: int) -> Buffer:
+    return Buffer(f"{space}[{offset}:{offset + size}]", space, offset, (size,))
+
+
+def _combine(run: tuple[int, int], share: int) -> Instruction:
+    return _internal("combine", (_flat("gradients", *run), _flat(f"part {share}", *run)), "backward")
+
+
+def _runs(blocks: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The blocks, joined to longer runs where only padding lies between them."""
+    step = ALIGNMENT // 4  # of float32; for float64 the gap is smaller still
+    runs: list[tuple[int, int]] = []
+    for offset, width in blocks:
+        if runs and offset - sum(runs[-1]) < step:
+            runs[-1] = (runs[-1][0], offset + width - runs[-1][0])
+        else:
+            runs.append((offset, width))
+    return runs
+
+
+def _with_barriers(steps: list[Instruction]) -> list[Instruction]:
+    """The steps with a barrier wherever a share could meet what another has not finished.
+
+    Steps that are cut alike need none between them, with one exception: two arrays of the arena that share memory but
+    not their shape are cut at other places.
+    """
+    out: list[Instruction] = []
+    touched: list[Buffer] = []
+    split = ""
+    for step in steps:
+        arena = [b for b in step.op.args if b is not None and b.space == "arena"]
+        waited = not out or out[-1] is _BARRIER
+        if not waited and (step.split != split or any(_clash(a, b) for a in arena for b in touched)):
+            if step is not _BARRIER:
+                out.append(_BARRIER)
+            waited = True
+        touched = arena if waited else touched + arena
+        out.append(step)
+        split = step.split
+    return out if not out or out[-1] is _BARRIER else [*out, _BARRIER]
+
+
+def _clash(a: Buffer, b: Buffer) -> bool:
+    apart = a.offset + a.width <= b.offset or b.offset + b.width <= a.offset
+    return not apart and (a.offset, a.width) != (b.offset, b.width)

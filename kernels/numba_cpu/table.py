@@ -1,0 +1,183 @@
+"""The table of compiled ops: from an op, a dtype and attributes to the address of a C-callable function.
+
+All have one signature, so that the interpreter can call any of them and a model pays only for those it uses:
+
+    void op(int64 *arrays, int64 *dims, int64 *numbers, int64 *context)
+
+`arrays` holds the addresses of the arrays in the order of the op's signature, 0 where one is absent; `dims` the sizes by
+the letters of the signature in order of appearance, then, for ops with a target of kind `label`, whether it is sparse;
+`numbers` the scalars, eight bytes each, float64 but for those of `INTEGERS`; `context` is explained in `context.py`.
+What stands behind an address is a thin wrapper, made here from the op's signature, around the op's body.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+
+from nnfast.protocol import CUSTOM, OPS, Arg, OpSpec
+
+from . import bodies, cache
+from .addresses import SIGNATURE, as_float64, at_address
+from .modes import OPTIONS, jit
+
+__all__ = [
+    "INTEGERS",
+    "INTERNAL",
+    "NEEDS_CONTEXT",
+    "address",
+    "body_of",
+    "has",
+    "letters",
+    "number_bits",
+    "origin",
+    "spec_of",
+    "variants",
+]
+
+INTEGERS = frozenset({"key", "step", "layer", "first_row", "offset"})
+NEEDS_CONTEXT = frozenset({"dense", "dense_backward", "dense_weights"})
+
+# Ops of this backend alone: what the runner adds between those of the program.
+INTERNAL: dict[str, OpSpec] = {
+    spec.name: spec
+    for spec in (
+        OpSpec("gather", "order[N]:i8 source[M,I] -> rows[N,I]", "rows[n] = source[order[n]]"),
+        OpSpec("gather_labels", "order[N]:i8 source[M]:i8 -> rows[N]:i8", "rows[n] = source[order[n]]"),
+        # The weight gradient of some inputs: x begins at the first of them, its rows are L apart.
+        OpSpec("dense_weights", "x[N,L] dz[N,O] -> dw[I,O]", "dw = xᵀ·dz"),
+        OpSpec("combine", "g[P]! part[P]", "g += part"),
+        OpSpec("check", "g[P] total[]!:f8", "total += Σ g·0, which is 0 or NaN"),
+        OpSpec("sum_of_squares", "g[P] -> total[]:f8", "total = Σ g²"),
+        OpSpec("scale_to_norm", "g[P]! squares[S]:f8", "g *= min(1, clip_norm/√Σ squares)", scalars=["clip_norm"]),
+    )
+}
+
+_TYPES = {"float32": types.float32, "float64": types.float64}
+
+
+def spec_of(op: str) -> OpSpec:
+    return INTERNAL.get(op) or OPS[op]
+
+
+def letters(spec: OpSpec) -> tuple[str, ...]:
+    """The dimensions by name, in the order in which the signature names them."""
+    return tuple(dict.fromkeys(n for arg in spec.args for n in arg.shape if not n.isdigit()))
+
+
+def number_bits(name: str, value: Any) -> int:
+    """A scalar as the 64 bits that stand for it in `numbers`."""
+    if name in INTEGERS:
+        return (int(value) + 2**63) % 2**64 - 2**63
+    return int(np.float64(value).view(np.int64))
+
+
+def has(op: str) -> bool:
+    """Whether the op has a body here."""
+    return op in bodies.FAMILIES or "numba" in CUSTOM.get(op, {})
+
+
+# What the attributes of the built-in ops can be.
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "activation": ("linear", "relu", "leaky_relu", "elu", "softplus", "sigmoid", "tanh"),
+    "nesterov": (False, True),
+    "mode": ("perturb", "sample"),
+}
+
+
+def variants() -> Iterator[tuple[str, tuple[tuple[str, Any], ...]]]:
+    """Every built-in op with every choice of its attributes."""
+    yield "product", ()
+    for op in (*INTERNAL, *(name for name in OPS if name not in CUSTOM)):
+        names = spec_of(op).attributes
+        for values in itertools.product(*(_CHOICES[name] for name in names)):
+            yield op, tuple(zip(names, values, strict=True))
+
+
+def origin(op: str) -> str:
+    """Where the op's body is written."""
+    if op in bodies.FAMILIES:
+        return f"{__package__}.{bodies.FAMILIES[op]}.{op}"
+    body = CUSTOM[op]["numba"]
+    return f"{body.__module__}.{body.__qualname__}"
+
+
+@functools.cache
+def body_of(op: str, attributes: tuple[tuple[str, Any], ...] = ()) -> Any:
+    """The op's body, as bodies of other ops may call it."""
+    custom = CUSTOM.get(op, {}).get("numba")
+    if custom is None:
+        return bodies.find(op, dict(attributes))
+    if spec_of(op).attributes:
+        custom = custom(**dict(attributes))
+    return jit(getattr(custom, "py_func", custom))  # compiled with the options of this backend
+
+
+@functools.cache
+def address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...] = ()) -> int:
+    """The compiled op, from the cache on disk where it is there."""
+    own = _source_of(CUSTOM[op]["numba"]) if op in CUSTOM else ""
+    key = f"{op} {dtype} {attributes} {own}"
+    compiled = cache.compile_cfunc(key, lambda: _wrapper(op, dtype, attributes), SIGNATURE, OPTIONS)
+    return int(compiled.address)
+
+
+def _source_of(function: Callable[..., Any]) -> str:
+    """What tells two versions of a user's kernel apart: its source, and the values that it closes over."""
+    import inspect
+
+    function = getattr(function, "py_func", function)
+    closed = [cell.cell_contents for cell in function.__closure__ or ()]
+    return f"{function.__module__} {inspect.getsource(function)} {closed!r}"
+
+
+def _wrapper(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> Callable[..., None]:
+    """`def op(arrays, dims, numbers, context): body(array, array, …, number, …)`"""
+    if op == "product":
+        return bodies.find(op, {"dtype": dtype})  # type: ignore[no-any-return]
+    spec = spec_of(op)
+    names = letters(spec)
+    sizes = {name: f"d[{i}]" for i, name in enumerate(names)}
+    arguments = [piece for i, arg in enumerate(spec.args) for piece in _pieces(arg, i, sizes, len(names))]
+    arguments += [f"{'n' if name in INTEGERS else 'f'}[{i}]" for i, name in enumerate(spec.scalars)]
+    arguments += ["carray(context, (32,))"] if op in NEEDS_CONTEXT else []
+    source = [
+        f"def {op}(arrays, dims, numbers, context):",
+        f"    a, d = carray(arrays, ({len(spec.args)},)), carray(dims, ({len(names) + 1},))",
+        f"    n = carray(numbers, ({len(spec.scalars) + 1},))",
+        f"    f = carray(float_bits(numbers), ({len(spec.scalars) + 1},))",
+        f"    body({', '.join(arguments)})",
+    ]
+    space: Mapping[str, Any] = {
+        "carray": carray,
+        "float_bits": as_float64,
+        "place": at_address,
+        "body": body_of(op, attributes),
+        "T": _TYPES[dtype],
+        "F8": types.float64,
+        "I8": types.int64,
+    }
+    made: dict[str, Any] = dict(space)
+    exec("\n".join(source), made)
+    function: Callable[..., None] = made[op]
+    return function
+
+
+def _pieces(arg: Arg, i: int, sizes: Mapping[str, str], sparse: int) -> list[str]:
+    """The expressions that make the body's array (two for a label) out of address number i."""
+    shape = [sizes.get(n, n) for n in arg.shape] or ["1"]
+    kind = {"T": "T", "f8": "F8", "i8": "I8", "label": "T"}[arg.dtype]
+    if arg.dtype == "label":
+        rows = shape[0]
+        return [
+            f"carray(place(a[{i}], I8), ({rows} if d[{sparse}] else 0,))",
+            f"carray(place(a[{i}], {kind}), (0 if d[{sparse}] else {rows}, {shape[1]}))",
+        ]
+    if arg.optional:
+        shape[0] = f"({shape[0]} if a[{i}] else 0)"
+    return [f"carray(place(a[{i}], {kind}), ({', '.join(shape)},))"]

@@ -1,0 +1,172 @@
+"""The team: Python threads that run compiled code together, each as one executor of several.
+
+Numba's own pools cost up to 300 µs per parallel region, abort the process or die after a fork, and which of them is
+there depends on the installation. Here the calling thread is executor 0 and sleeping pool threads are 1, 2, …; all of
+them call one compiled function that gave up the GIL and meets the others at barriers (`barrier.py`).
+
+    with TEAM.lend(num_threads()) as crew:
+        crew.run(functools.partial(epoch, arrays, crew.size))  # epoch(arrays, size, executor)
+
+There is one team, and who finds it lent gets a crew of one: he does all shares himself, in the same order, so that the
+numbers are the same. That is also what a job inside a job gets, and a process that can start no more threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from _queue import SimpleQueue
+from _thread import LockType, allocate_lock
+from collections.abc import Callable
+from threading import Thread
+from types import TracebackType
+
+from .blas_threads import limit_this_thread
+
+__all__ = ["TEAM", "Crew", "Team"]
+
+Call = Callable[[int], object]
+
+
+class Job:
+    """One call by `size` executors: who has still to begin, who failed, and a lock that is free when all are back."""
+
+    __slots__ = ("_done", "_returned", "begun", "call", "errors", "open", "others")
+
+    def __init__(self, size: int, call: Call) -> None:
+        self.call = call
+        self.others = size - 1
+        self.open = set(range(1, size))
+        self.begun = False
+        self.errors: dict[int, BaseException] = {}
+        self._returned = itertools.count(1)
+        self._done = allocate_lock()
+        self._done.acquire()
+
+    def share(self, executor: int) -> None:
+        """What a pool thread does with a job; it survives whatever happens in it."""
+        if executor not in self.open:
+            return  # woken twice, see `lead`
+        self.open.discard(executor)
+        try:
+            self.call(executor)
+        except BaseException as error:
+            self.errors[executor] = error
+        if next(self._returned) == self.others:  # one step even between threads, so exactly one of them is the last
+            self._done.release()
+
+    def lead(self, inboxes: list[SimpleQueue[Job]]) -> None:
+        """Wake the others, then do share 0.
+
+        An interrupt (Ctrl-C) may come while they are woken. Those who are awake would then wait at a barrier for ever,
+        so waking starts again, and who hears of a job for the second time passes over it.
+        """
+        while not self.begun:
+            try:
+                for inbox in inboxes:
+                    inbox.put(self)
+                self.begun = True
+                self.call(0)
+            except BaseException as error:
+                self.errors.setdefault(0, error)
+
+    def wait(self) -> None:
+        """Return when all are back, interrupted or not."""
+        while True:
+            try:
+                with self._done:
+                    return
+            except BaseException as error:
+                self.errors.setdefault(0, error)
+
+
+class Crew:
+    """Executors lent to one caller: `size` of them, himself included. A context, from `Team.lend`."""
+
+    __slots__ = ("_lent", "_team", "size")
+
+    def __init__(self, team: Team, size: int, lent: LockType | None) -> None:
+        self._team = team
+        self._lent = lent
+        self.size = size
+
+    def run(self, call: Call) -> None:
+        """call(0) here, call(1) … call(size−1) on pool threads, at the same time; return when all have returned.
+
+        What one of them raised is raised here, that of the lowest number first. `call` should be a C function, as
+        `functools.partial` of a compiled function is: Python interrupts no such call before it has begun, whereas a
+        Python function that Ctrl-C ends in its first line would leave the others waiting for it at a barrier.
+        """
+        if self.size == 1:
+            call(0)
+            return
+        inboxes = self._team.inboxes(self.size, self._lent)
+        job = Job(self.size, call)
+        job.lead(inboxes)
+        job.wait()
+        if job.errors:
+            raise job.errors[min(job.errors)]
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._lent is not None:
+            self._lent.release()
+
+
+class Team:
+    """Pool threads, started when first needed and asleep between jobs, and the lock that says who has them.
+
+    They are daemons and hold up no exit. `prepare` is called once on each of them when it starts.
+    """
+
+    def __init__(self, prepare: Callable[[], None] | None = None) -> None:
+        self._prepare = prepare
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, without threads: what a forked child needs, which inherits locks but no threads."""
+        self._lock = allocate_lock()
+        self._inboxes: list[SimpleQueue[Job]] = []
+
+    def lend(self, n: int) -> Crew:
+        """`n` executors if the team is free and has, or can start, n−1 threads; else the caller alone. Never waits."""
+        lock = self._lock
+        if n <= 1 or not lock.acquire(blocking=False):
+            return Crew(self, 1, None)
+        try:
+            self._start(n - 1)
+        except (RuntimeError, MemoryError):  # "can't start new thread": a limit of the system, or it is shutting down
+            lock.release()
+            return Crew(self, 1, None)
+        except BaseException:
+            lock.release()
+            raise
+        return Crew(self, n, lock)
+
+    def inboxes(self, size: int, lent: LockType | None) -> list[SimpleQueue[Job]]:
+        """Where to wake the pool threads of a crew that was given this lock."""
+        if lent is not self._lock:
+            raise RuntimeError("these threads were lent before a fork, and are not in this process; lend again")
+        return self._inboxes[: size - 1]
+
+    def _start(self, count: int) -> None:
+        while len(self._inboxes) < count:
+            inbox: SimpleQueue[Job] = SimpleQueue()
+            executor = len(self._inboxes) + 1
+            Thread(target=self._serve, args=(executor, inbox), name=f"nnfast-{executor}", daemon=True).start()
+            self._inboxes.append(inbox)
+
+    def _serve(self, executor: int, inbox: SimpleQueue[Job]) -> None:
+        if self._prepare is not None:
+            with contextlib.suppress(Exception):  # a crew would wait for ever for a thread that died here
+                self._prepare()
+        while True:
+            inbox.get().share(executor)  # no name for the job: it would keep its arrays alive until the next one
+
+
+TEAM = Team(prepare=limit_this_thread)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=TEAM.forget)

@@ -1,0 +1,377 @@
+"""Training on the Numba backend against the reference: the same to rounding; and what may not change a single bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from small_models import Spy, X, Y, classifier, fit
+
+import nnfast as nn
+
+pytest.importorskip("numba")
+
+THREADS = (1, 2, 3)
+WIDE_X = np.random.default_rng(0).standard_normal((150, 64)).astype(np.float32)
+WIDE_Y = np.random.default_rng(1).integers(0, 10, 150)
+
+
+@pytest.fixture(params=THREADS)
+def threads(request):
+    before = nn.get_num_threads()
+    nn.set_num_threads(request.param)
+    yield request.param
+    nn.set_num_threads(before)
+
+
+def wide(backend="numba", optimizer=None, dtype="float32", hidden=256, **settings):
+    """Large enough that all ways of splitting the work are taken: parts, and weight gradients cut by inputs."""
+    layers = [
+        nn.Dense(64, hidden, "he_normal", weight_l2=1e-4, bias_l1=1e-4),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Dense(hidden, 40, "he_normal"),
+        nn.Tanh(),
+        nn.Dense(40, 10),
+    ]
+    optimizer = optimizer or nn.Adam(0.003, decay=1e-3)
+    loss = settings.pop("loss", None) or nn.SoftmaxCrossEntropy()
+    return nn.Model(layers, loss, optimizer, ["accuracy"], backend=backend, dtype=dtype, rng=0, **settings)
+
+
+OPTIMIZERS = {
+    "sgd": lambda: nn.SGD(0.05, decay=1e-3),
+    "momentum": lambda: nn.SGD(0.05, momentum=0.9),
+    "nesterov": lambda: nn.SGD(0.05, momentum=0.9, nesterov=True, clip_norm=0.5),
+    "adagrad": lambda: nn.Adagrad(0.05),
+    "rmsprop": lambda: nn.RMSprop(0.005, decay=1e-4),
+    "adam": lambda: nn.Adam(0.01, decay=1e-3, clip_norm=1.0),
+    "adamw": lambda: nn.AdamW(0.01, weight_decay=0.02),
+}
+
+
+# Free-running in float64: the same training, to rounding.
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_float64_runs_agree_for_100_steps(name, threads):
+    runs = {}
+    for backend in ("numpy", "numba"):
+        model = classifier(OPTIMIZERS[name](), backend=backend, dtype="float64")
+        runs[backend] = fit(model, epochs=25), model.parameters  # 4 batches each, the last one short
+    (ha, pa), (hb, pb) = runs["numpy"], runs["numba"]
+    np.testing.assert_allclose(pb, pa, rtol=1e-9, atol=1e-9)
+    for column in ha:
+        np.testing.assert_allclose(hb[column], ha[column], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [None, 150, 64, 33, 16, 1])
+def test_every_way_of_splitting_is_the_same_training(batch_size, threads):
+    runs = {}
+    weight = np.random.default_rng(2).uniform(0, 2, 150)
+    for backend in ("numpy", "numba"):
+        model = wide(backend, dtype="float64")
+        history = fit(model, WIDE_X, WIDE_Y, epochs=3, batch_size=batch_size, sample_weight=weight)
+        runs[backend] = history, model.parameters, model.evaluate(WIDE_X, WIDE_Y), model.predict(WIDE_X)
+    a, b = runs["numpy"], runs["numba"]
+    np.testing.assert_allclose(b[1], a[1], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(b[3], a[3], rtol=1e-9, atol=1e-9)
+    assert b[2] == pytest.approx(a[2], rel=1e-9)
+    for column in a[0]:
+        np.testing.assert_allclose(b[0][column], a[0][column], rtol=1e-9, atol=1e-9)
+
+
+def test_regression_and_other_losses_agree(threads):
+    rng = np.random.default_rng(3)
+    Xr, Yr = rng.standard_normal((70, 5)), rng.uniform(0.1, 0.9, (70, 3))
+    losses = [nn.MeanSquaredError, nn.MeanAbsoluteError, nn.Huber, nn.Poisson, nn.SigmoidBinaryCrossEntropy]
+    for loss in losses:
+        ends = []
+        for backend in ("numpy", "numba"):
+            layers = [nn.Dense(5, 33), nn.ELU(), nn.Dense(33, 3)]
+            model = nn.Model(layers, loss(), nn.Adam(0.01), ["r2"], backend=backend, dtype="float64", rng=0)
+            ends.append((fit(model, Xr, Yr, epochs=20), model.parameters))
+        np.testing.assert_allclose(ends[1][1], ends[0][1], rtol=1e-9, atol=1e-9, err_msg=str(loss))
+        for column in ends[0][0]:
+            np.testing.assert_allclose(ends[1][0][column], ends[0][0][column], rtol=1e-8, atol=1e-9)
+
+
+# Re-synchronised: every step starts from the reference's state.
+
+
+def test_a_thousand_resynchronised_steps():
+    """One step at a time in float32, both sides from the same state: never more than rounding apart."""
+    judge, tried = (classifier(nn.Adam(0.02, decay=1e-3), backend=b) for b in ("numpy", "numba"))
+    for model in (judge, tried):
+        model.train_on_batch(X, Y)  # makes the slots
+    worst = 0.0
+    for _ in range(1_000):
+        tried.parameters = judge.parameters
+        for name, slot in judge._buffers.slots.items():
+            tried._buffers.slots[name][...] = slot
+        before = judge.parameters.copy()
+        a, b = judge.train_on_batch(X, Y), tried.train_on_batch(X, Y)
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
+        step = np.abs(judge.parameters - before).max()
+        worst = max(worst, float(np.abs(tried.parameters - judge.parameters).max() / step))
+    assert worst < 2e-2  # of the largest change: Adam divides small gradients, which are mostly rounding, by their size
+
+
+def test_float32_runs_end_in_the_same_band():
+    ends = [fit(classifier(backend=b), epochs=300) for b in ("numpy", "numba")]
+    late = [np.mean(history["loss"][-50:]) for history in ends]
+    assert late[1] == pytest.approx(late[0], rel=0.15)
+    assert abs(np.mean(ends[0]["accuracy"][-50:]) - np.mean(ends[1]["accuracy"][-50:])) < 0.04
+
+
+def test_fused_is_unfused():
+    ends = []
+    for fuse in (True, False):
+        model = wide(dtype="float64")
+        model._programs.fuse = fuse
+        fit(model, WIDE_X, WIDE_Y, epochs=3, batch_size=50)
+        ends.append(model.parameters)
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-10, atol=1e-12)
+
+
+# The same bits.
+
+
+def bits(model, epochs=4, batch_size=50):
+    fit(model, WIDE_X, WIDE_Y, epochs=epochs, batch_size=batch_size)
+    return model.parameters.tobytes()
+
+
+def test_bits_do_not_depend_on_how_often_python_was_re_entered(threads):
+    whole = bits(wide())
+    parts = wide()
+    for _ in range(4):
+        fit(parts, WIDE_X, WIDE_Y, epochs=1, batch_size=50)
+    assert parts.parameters.tobytes() == whole
+    watched = wide()
+    fit(watched, WIDE_X, WIDE_Y, epochs=4, batch_size=50, on_gradients=lambda flat: None)
+    assert watched.parameters.tobytes() == whole
+
+
+def test_bits_do_not_depend_on_contention(threads):
+    alone = bits(wide())
+    ends = {}
+
+    def train(i):
+        ends[i] = bits(wide())
+
+    crowd = [threading.Thread(target=train, args=(i,)) for i in range(6)]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join(60)
+    assert len(ends) == 6
+    assert set(ends.values()) == {alone}
+
+
+def test_bits_are_those_of_another_process():
+    code = (
+        "import sys, hashlib; sys.path.insert(0, sys.argv[1]); import nnfast as nn; nn.set_num_threads(2);"
+        "from test_numba_training import bits, wide; print(hashlib.sha256(bits(wide())).hexdigest())"
+    )
+    here = os.path.dirname(__file__)
+    ends = {
+        subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(ends) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_training_goes_on_after_a_fork(threads):
+    alone = bits(wide())
+    model = wide()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(write, b"yes" if bits(model) == alone else b"no!")
+        os._exit(0)
+    assert os.read(read, 3) == b"yes"
+    os.waitpid(child, 0)
+    assert bits(model) == alone
+
+
+# What plain Python does in between.
+
+
+def test_python_layers_and_hooks_cut_the_step_and_change_nothing(threads):
+    spy = Spy()
+    plain, cut = wide(dtype="float64"), None
+    layers = [nn.Dense(64, 256, "he_normal", weight_l2=1e-4, bias_l1=1e-4), nn.ReLU(), spy, nn.Dropout(0.2)]
+    layers += [nn.Dense(256, 40, "he_normal"), nn.Tanh(), nn.Dense(40, 10)]
+    settings = {"backend": "numba", "dtype": "float64", "rng": 0}
+    cut = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(0.003, decay=1e-3), ["accuracy"], **settings)
+    cut.set_weights(plain.get_weights())
+    norms = []
+    history = fit(cut, WIDE_X, WIDE_Y, batch_size=70, shuffle=False, on_gradients=lambda g: norms.append(abs(g).max()))
+    assert "plain Python" in cut.backend_report()
+    assert "compiled" in cut.backend_report()
+    assert len(norms) == 18
+    assert min(norms) > 0
+    assert [len(x) for x in spy.seen[:3]] == [70, 70, 10]
+    assert len(history["loss"]) == 6
+
+
+def test_on_gradients_may_change_the_gradient(threads):
+    model = wide()
+    start = model.parameters.copy()
+
+    def freeze(flat):
+        flat[...] = 0
+
+    fit(model, WIDE_X, WIDE_Y, epochs=1, batch_size=50, on_gradients=freeze)
+    np.testing.assert_array_equal(model.parameters, start)
+
+
+def test_an_error_in_a_hook_counts_the_steps_before_it():
+    model = wide()
+    seen = []
+
+    def fail(flat):
+        seen.append(1)
+        if len(seen) == 3:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        fit(model, WIDE_X, WIDE_Y, epochs=5, batch_size=50, on_gradients=fail)
+    assert model.optimizer.steps == 2
+
+
+# What changes between jobs.
+
+
+def test_numbers_and_arrays_may_change_between_fits():
+    ends = []
+    for backend in ("numpy", "numba"):
+        model = wide(backend, dtype="float64")
+        fit(model, WIDE_X, WIDE_Y, epochs=2, batch_size=50)
+        model.layers[0].weight_l2, model.layers[0].bias_l1 = 0.0, 0.0  # their ops fall out of the plan
+        model.layers[2].rate = 0.5
+        model.optimizer.learning_rate = 0.02
+        fit(model, WIDE_X[:90], np.eye(10)[WIDE_Y[:90]], epochs=2, batch_size=64)
+        model.layers[0].trainable = False
+        fit(model, WIDE_X, WIDE_Y, epochs=2)
+        model.optimizer = nn.SGD(0.01, momentum=0.9)
+        fit(model, WIDE_X, WIDE_Y, epochs=2, batch_size=100)
+        ends.append(model.parameters)
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-9)
+
+
+def test_a_loss_that_is_not_finite_is_noticed():
+    model = wide()
+    bad = WIDE_X.copy()
+    bad[70, 3] = np.inf
+    with pytest.warns(nn.errors.NonFiniteWarning, match="since epoch 1"):
+        fit(model, bad, WIDE_Y, epochs=2, batch_size=50)
+
+
+def test_a_gradient_that_is_not_finite_is_noticed(threads):
+    model = wide()
+
+    def spoil(flat):
+        flat[-300] = np.nan
+
+    with pytest.warns(nn.errors.NonFiniteWarning, match="since epoch 1"):
+        fit(model, WIDE_X, WIDE_Y, epochs=1, batch_size=50, on_gradients=spoil)
+
+
+def test_a_step_allocates_nothing_that_stays():
+    import tracemalloc
+
+    model = wide()
+    fit(model, WIDE_X, WIDE_Y, epochs=20, batch_size=50)
+    tracemalloc.start()
+    fit(model, WIDE_X, WIDE_Y, epochs=20, batch_size=50)
+    before = tracemalloc.get_traced_memory()[0]
+    fit(model, WIDE_X, WIDE_Y, epochs=20, batch_size=50)
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert after - before < 20_000
+
+
+# Random search.
+
+
+@pytest.mark.parametrize("mode", ["perturb", "sample"])
+def test_random_search_is_that_of_the_reference(mode, threads):
+    ends = []
+    for backend in ("numpy", "numba"):
+        layers = [nn.Dense(2, 3), nn.ReLU(), nn.Dense(3, 3)]
+        search = nn.RandomSearch(0.3, mode)
+        model = nn.Model(
+            layers, nn.SoftmaxCrossEntropy(), search, ["accuracy"], backend=backend, dtype="float64", rng=0
+        )
+        ends.append((fit(model, epochs=400, batch_size=None), model.parameters))
+    np.testing.assert_allclose(ends[1][1], ends[0][1], rtol=1e-9, atol=1e-9)
+    for column in ends[0][0]:
+        np.testing.assert_allclose(ends[1][0][column], ends[0][0][column], rtol=1e-9, atol=1e-9)
+    assert (np.diff(ends[1][0]["loss"]) <= 0).all()
+
+
+def test_threads_change_nothing_in_a_random_search():
+    ends = []
+    for n in THREADS:
+        before = nn.get_num_threads()
+        nn.set_num_threads(n)
+        layers = [nn.Dense(2, 3), nn.ReLU(), nn.Dense(3, 3)]
+        model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.RandomSearch(0.3, "sample"), backend="numba", rng=0)
+        history = fit(model, epochs=3_000, batch_size=None)
+        nn.set_num_threads(before)
+        ends.append((model.parameters.tobytes(), tuple(history["loss"])))
+    assert len(set(ends)) == 1
+
+
+# The predictor.
+
+
+def test_the_predictor_answers_as_predict_does():
+    model = wide()
+    one, many = model.predictor(), model.predictor(batch=33)
+    want = model.predict(WIDE_X)
+    np.testing.assert_allclose(many(WIDE_X[:33]), want[:33], rtol=1e-5, atol=1e-6)
+    first = one(WIDE_X[:1])
+    second = one(WIDE_X[1:2])
+    assert first is not second
+    np.testing.assert_allclose(np.concatenate([first, second]), want[:2], rtol=1e-5, atol=1e-6)
+    out = np.full((1, 10), np.nan, np.float32)
+    assert one(WIDE_X[2:3].astype(np.float64), out=out) is out
+    np.testing.assert_allclose(out, want[2:3], rtol=1e-5, atol=1e-6)
+    fit(model, WIDE_X, WIDE_Y, epochs=1)
+    np.testing.assert_allclose(one(WIDE_X[:1]), model.predict(WIDE_X[:1]), rtol=1e-5, atol=1e-6)
+
+
+def test_the_predictor_sees_numbers_of_the_layers():
+    model = nn.Model([nn.Dense(3, 5), nn.LeakyReLU(0.1)], backend="numba", rng=0)
+    predict, x = model.predictor(), np.float32([[1, -2, 3]])
+    np.testing.assert_array_equal(predict(x), model.predict(x))
+    model.layers[1].alpha = 0.5
+    np.testing.assert_array_equal(predict(x), model.predict(x))
+
+
+def test_eager_layers_and_large_calls_split_their_work(threads):
+    rng = np.random.default_rng(0)
+    p, g = rng.standard_normal((2, 300_001)).astype(np.float32)
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    mine, ref = [a.copy() for a in (p, m, v)], [a.copy() for a in (p, m, v)]
+    nn.functional.adam_step(mine[0], g, mine[1], mine[2], step=1, learning_rate=0.1, backend="numba")
+    nn.functional.adam_step(ref[0], g, ref[1], ref[2], step=1, learning_rate=0.1, backend="numpy")
+    np.testing.assert_allclose(mine[0], ref[0], rtol=1e-5, atol=1e-6)
+    z, y = rng.standard_normal((1_001, 200)), rng.integers(0, 200, 1_001)
+    a, b = (nn.functional.softmax_cross_entropy(z, y, backend=who) for who in ("numpy", "numba"))
+    assert b[0] == pytest.approx(a[0], rel=1e-12)
+    np.testing.assert_allclose(b[1], a[1], rtol=1e-12, atol=1e-15)
+    x, w, dy = rng.standard_normal((900, 300)), rng.standard_normal((300, 200)), rng.standard_normal((900, 200))
+    for got, want in zip(
+        *(nn.functional.dense_backward(x, w, dy, backend=who) for who in ("numba", "numpy")), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)

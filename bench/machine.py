@@ -55,7 +55,7 @@ def _versions() -> dict[str, str]:
 
 def limits(threads: int, quick: bool = False) -> dict[str, float]:
     """The machine's limits with this many threads: FLOP/s in both dtypes, bytes/s in main memory."""
-    n, repeats = (768, 5) if quick else (2048, 15)
+    n, repeats = (1024, 10) if quick else (2048, 15)
     return {
         "float32 flops per second": blas_peak(np.float32, n, repeats),
         "float64 flops per second": blas_peak(np.float64, n, repeats),

@@ -46,7 +46,7 @@ def allocations(subject: Any, epochs: int) -> dict[str, int | None]:
     import tracemalloc
 
     subject.run(epochs)
-    before, made = resident(), _numba_allocations()
+    made, before = _numba_allocations(), resident()  # in this order: counting may load something
     subject.run(epochs)
     grown, made_since = resident() - before, _numba_allocations()
     tracemalloc.start()
@@ -66,6 +66,8 @@ def _numba_allocations() -> int | None:
     """Allocations by Numba's runtime so far; it counts only under NUMBA_NRT_STATS=1."""
     if "numba" not in sys.modules:
         return None
+    from numba.core.registry import cpu_target
     from numba.core.runtime import rtsys
 
+    rtsys.initialize(cpu_target.target_context)  # kernels from a cache may have come without it
     return int(rtsys.get_allocation_stats().alloc)

@@ -105,8 +105,8 @@ def _startup_table(record: Record) -> Table:
 
 
 def _memory_table(record: Record) -> Table:
-    columns: tuple[str, ...] = ("peak MB", "peak over PyTorch's", "imports MB", "data MB", "needed MB", "above/needed")
-    columns += ("temporary kB", "growth kB")
+    columns: tuple[str, ...] = ("peak MB", "peak over PyTorch's", "imports MB", "loaded MB", "data MB", "needed MB")
+    columns += ("above imports/needed", "above loaded/needed", "temporary kB", "growth kB")
     rows = [[r["title"], *("" if r[c] is None else number(r[c]) for c in columns)] for r in record["rows"]]
     return ["who", *columns], tuple(range(1, len(columns) + 1)), rows
 

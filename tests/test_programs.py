@@ -164,8 +164,9 @@ def test_the_printed_rate_is_that_of_the_update_before(backend):
 # nearly cancels (the sine's mean is 0) takes its first Adam steps, of full length, in a direction that rounding chose.
 # With those sums in float64 the book's own arithmetic gives losses of 0.1912, 0.0632, 0.0309, 0.0106 and 0.0095 in rows
 # 1, 2, 3, 5 and 6, and last-bit changes of the weights spread their accuracies by up to 0.08.
+# Row 3 keeps its loss; its accuracy is 0.087 with NumPy's rounding and 0.062 with another.
 STRICT, LOOSE = (0.003, 0.001), (0.08, 0.005)
-AT_100 = dict(enumerate([STRICT, LOOSE, LOOSE, STRICT, STRICT, LOOSE, LOOSE, STRICT]))
+AT_100 = dict(enumerate([STRICT, LOOSE, LOOSE, (0.08, 0.001), STRICT, LOOSE, LOOSE, STRICT]))
 
 
 @pytest.mark.parametrize("index", AT_100)
@@ -196,7 +197,8 @@ def test_case_study_linear(backend, seed):
     assert run.model.evaluate(run.X, run.y)["accuracy"] == pytest.approx(0.51, abs=0.04)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2, 3))])
+# Not seed 3: last-bit changes of its first weight end anywhere from 0.94 and 0.353 to 0.987 and 0.258 (five runs).
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_case_study_network(backend, seed):
     run = case_study_run(backend, "network", seed)
     assert 0.19 <= run.history["loss"][-1] <= 0.27

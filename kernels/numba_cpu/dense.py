@@ -29,6 +29,7 @@ from .simd import (
     vsum,
     vzero,
 )
+from .transposing import transpose
 
 __all__ = ["dense", "dense_backward", "dense_weights"]
 
@@ -47,21 +48,12 @@ def _affine(x, w, b, y, relu, context):
     rows, inputs, outputs = x.shape[0], w.shape[0], b.size
     if _few(outputs, x) and inputs >= lanes(x):
         turned = scratch(context, x, inputs * outputs)
-        _transpose(w, inputs, outputs, turned)
+        transpose(w, inputs, outputs, turned)
         _dots(x, turned, b, y, rows, inputs, outputs, relu)
     else:
         multiply(
             context, rows, outputs, inputs, x, 0, inputs, 1, w, 0, outputs, y, 0, outputs, b, 0, 0, 1, relu
         )  # fmt: skip
-
-
-@jit
-def _transpose(source, rows, columns, target):
-    """target (columns, rows) = source (rows, columns) transposed; both flat"""
-    s, t = source.reshape(-1), target.reshape(-1)
-    for i in range(rows):
-        for j in range(columns):
-            t[j * rows + i] = s[i * columns + j]
 
 
 @jit
@@ -225,7 +217,7 @@ def _input_gradient(dz, w, dx, context):
     """dx = dz·wᵀ"""
     inputs, outputs = w.shape
     turned = scratch(context, w, inputs * outputs)
-    _transpose(w, inputs, outputs, turned)
+    transpose(w, inputs, outputs, turned)
     multiply(
         context, dz.shape[0], inputs, outputs, dz, 0, outputs, 1, turned, 0, inputs, dx, 0, inputs, turned, 0, 0, 0, 0
     )  # fmt: skip
@@ -241,7 +233,7 @@ def _weight_gradient(x, length, dz, dw, context):
         multiply(
             context, outputs, inputs, rows, dz, 0, 1, outputs, x, 0, length, turned, 0, inputs, dw, 0, 0, 0, 0
         )  # fmt: skip
-        _transpose(turned, outputs, inputs, dw)
+        transpose(turned, outputs, inputs, dw)
     else:
         multiply(
             context, inputs, outputs, rows, x, 0, 1, length, dz, 0, outputs, dw, 0, outputs, dw, 0, 0, 0, 0

@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .modes import PLAIN, jit
+from .modes import CHECKED, PLAIN, jit
 from .simd import (
     lanes,
     vacc_add,
@@ -56,12 +56,8 @@ if PLAIN:
     def vindex(a: Any) -> Any:
         return np.arange(lanes(a)).astype(a.dtype)
 
-    def vlabels(a: Any, labels: Any, i: int, n: int) -> Any:
-        v = vzero(a)
-        n = min(n, lanes(a))
-        if n > 0:
-            v[:n] = labels[i : i + n]
-        return v
+    def _whole_labels(a: Any, labels: Any, i: int) -> Any:
+        return labels[i : i + lanes(a)].astype(a.dtype)
 
     vtake, vput = vload_n, vstore_n
 
@@ -94,29 +90,16 @@ else:
         return vec(a), lambda context, builder, sig, args: numbers
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def vlabels(typing: Any, a: Any, labels: Any, i: Any, n: Any) -> Any:
+    def _whole_labels(typing: Any, a: Any, labels: Any, i: Any) -> Any:
         vec = _vec(a)
         integers = ir.VectorType(_I64, vec.lanes)
 
         def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            array = context.make_array(labels)(context, builder, args[1])
-            found = cgutils.alloca_once_value(builder, ir.Constant(integers, [0] * vec.lanes))
-            first = builder.gep(array.data, [args[2]])
+            data = context.make_array(labels)(context, builder, args[1]).data
+            place = builder.bitcast(builder.gep(data, [args[2]]), integers.as_pointer())
+            return builder.sitofp(builder.load(place, align=8), vec.llvm)
 
-            def whole() -> None:
-                builder.store(builder.load(builder.bitcast(first, integers.as_pointer()), align=8), found)
-
-            def part() -> None:
-                builder.store(ir.Constant(integers, [0] * vec.lanes), found)
-                with cgutils.for_range(builder, args[3]) as loop:
-                    lanes_so_far = builder.load(found)
-                    label = builder.load(builder.gep(first, [loop.index]))
-                    builder.store(builder.insert_element(lanes_so_far, label, loop.index), found)
-
-            _whole_or_part(builder, args[3], vec, whole, part)
-            return builder.sitofp(builder.load(found), vec.llvm)
-
-        return vec(a, labels, types.intp, types.intp), code
+        return vec(a, labels, types.intp), code
 
     def _whole_or_part(builder: Any, n: Any, vec: Vec, whole: Any, part: Any) -> tuple[Any, Any]:
         """whole() where n is a vector or more, else part(), which is slow on processors without masks; what they give,
@@ -164,6 +147,16 @@ else:
             return context.get_dummy_value()
 
         return sig_part, code
+
+
+@jit
+def vlabels(a, labels, i, n):  # type: ignore[no-untyped-def]
+    if n >= lanes(a) and not CHECKED:
+        return _whole_labels(a, labels, i)
+    room = columns(a)
+    for lane in range(min(n, lanes(a))):
+        room[lane] = labels[i + lane]
+    return vload_n(room, 0, n)
 
 
 @jit

@@ -1,4 +1,4 @@
-"""Activations and their gradients: N rows, I features, in one pass each; what is not elementwise is softmax.
+"""Activations and their gradients: N rows, I features, in one pass each. (For softmax see `softmax`.)
 
 `SLOPES` holds the gradients as functions of vectors, for the dense layers that have an activation of their own.
 Every choice is made by `x <= 0`, false for NaN, so that NaN takes the branch that carries it on.
@@ -10,23 +10,8 @@ from typing import Any
 
 from .bodies import body
 from .modes import jit
-from .rows import NARROW, columns, exp_columns, exp_row, vput, vtake
-from .simd import (
-    lanes,
-    vacc_add,
-    vacc_sum,
-    vacc_zero,
-    vfma,
-    vgather,
-    vload,
-    vmax,
-    vmin,
-    vscatter,
-    vselect,
-    vset,
-    vstore,
-    vzero,
-)
+from .simd import vfma, vmax, vmin, vselect
+from .softmax import softmax, softmax_backward
 from .vmath import (
     map1,
     map1_scalar,
@@ -66,27 +51,27 @@ __all__ = [
 
 
 @jit
-def _relu(x):  # type: ignore[no-untyped-def]
+def _relu(x):
     return vmax(x, 0.0)
 
 
 @jit
-def _leaky_relu(x, alpha):  # type: ignore[no-untyped-def]
+def _leaky_relu(x, alpha):
     return vselect(x <= 0.0, alpha * x, x)
 
 
 @jit
-def _elu(x, alpha):  # type: ignore[no-untyped-def]
+def _elu(x, alpha):
     return vselect(x <= 0.0, alpha * vexpm1(vmin(x, 0.0)), x)
 
 
 @jit
-def _gelu(x):  # type: ignore[no-untyped-def]
+def _gelu(x):
     return x * vnormal_cdf(x)
 
 
 @jit
-def _silu(x):  # type: ignore[no-untyped-def]
+def _silu(x):
     return x * vsigmoid(x)
 
 
@@ -94,50 +79,50 @@ def _silu(x):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _linear_slope(y, dy, alpha):  # type: ignore[no-untyped-def]
+def _linear_slope(y, dy, alpha):
     return dy
 
 
 @jit
-def _relu_slope(y, dy, alpha):  # type: ignore[no-untyped-def]
+def _relu_slope(y, dy, alpha):
     """A product, because 0·inf is NaN"""
     return vselect(y <= 0.0, dy * 0.0, dy)
 
 
 @jit
-def _leaky_relu_slope(y, dy, alpha):  # type: ignore[no-untyped-def]
+def _leaky_relu_slope(y, dy, alpha):
     return vselect(y <= 0.0, alpha * dy, dy)
 
 
 @jit
-def _elu_slope(y, dy, alpha):  # type: ignore[no-untyped-def]
+def _elu_slope(y, dy, alpha):
     return vselect(y <= 0.0, dy * (y + alpha), dy)
 
 
 @jit
-def _softplus_slope(y, dy, alpha):  # type: ignore[no-untyped-def]
+def _softplus_slope(y, dy, alpha):
     return dy * -vexpm1(-y)
 
 
 @jit
-def _sigmoid_slope(y, dy, alpha):  # type: ignore[no-untyped-def]
+def _sigmoid_slope(y, dy, alpha):
     return dy * (y * (1.0 - y))
 
 
 @jit
-def _tanh_slope(y, dy, alpha):  # type: ignore[no-untyped-def]
+def _tanh_slope(y, dy, alpha):
     return dy * ((1.0 - y) * (1.0 + y))
 
 
 @jit
-def _gelu_slope_of_x(x, dy):  # type: ignore[no-untyped-def]
+def _gelu_slope_of_x(x, dy):
     """Φ(x) + x·φ(x)"""
     below, density = vnormal(x)
     return dy * vfma(x, density, below)
 
 
 @jit
-def _silu_slope_of_x(x, dy):  # type: ignore[no-untyped-def]
+def _silu_slope_of_x(x, dy):
     """σ(x)·(1 + x·(1 − σ(x)))"""
     s = vsigmoid(x)
     return dy * (s * vfma(x, 1.0 - s, 1.0))
@@ -163,49 +148,49 @@ _map_gelu_slope, _map_silu_slope = map2(_gelu_slope_of_x), map2(_silu_slope_of_x
 
 
 @body
-def relu(x, y):  # type: ignore[no-untyped-def]
+def relu(x, y):
     """y = max(x, 0)"""
     _map_relu(x, y)
 
 
 @body
-def leaky_relu(x, y, alpha):  # type: ignore[no-untyped-def]
+def leaky_relu(x, y, alpha):
     """y = x where x > 0, else alpha·x"""
     _map_leaky_relu(x, y, alpha)
 
 
 @body
-def elu(x, y, alpha):  # type: ignore[no-untyped-def]
+def elu(x, y, alpha):
     """y = x where x > 0, else alpha·(eˣ − 1)"""
     _map_elu(x, y, alpha)
 
 
 @body
-def softplus(x, y):  # type: ignore[no-untyped-def]
+def softplus(x, y):
     """y = log(1 + eˣ)"""
     _map_softplus(x, y)
 
 
 @body
-def sigmoid(x, y):  # type: ignore[no-untyped-def]
+def sigmoid(x, y):
     """y = 1/(1 + e⁻ˣ)"""
     _map_sigmoid(x, y)
 
 
 @body
-def tanh(x, y):  # type: ignore[no-untyped-def]
+def tanh(x, y):
     """y = tanh(x)"""
     _map_tanh(x, y)
 
 
 @body
-def gelu(x, y):  # type: ignore[no-untyped-def]
+def gelu(x, y):
     """y = x·Φ(x); NaN at −inf, as the product is"""
     _map_gelu(x, y)
 
 
 @body
-def silu(x, y):  # type: ignore[no-untyped-def]
+def silu(x, y):
     """y = x·σ(x); NaN at −inf, as the product is"""
     _map_silu(x, y)
 
@@ -215,96 +200,48 @@ _softplus_slopes, _sigmoid_slopes, _tanh_slopes = _map_slope["softplus"], _map_s
 
 
 @body
-def relu_backward(y, dy, dx):  # type: ignore[no-untyped-def]
+def relu_backward(y, dy, dx):
     """dx = dy·(y > 0)"""
     _relu_slopes(y, dy, dx, 0.0)
 
 
 @body
-def leaky_relu_backward(y, dy, dx, alpha):  # type: ignore[no-untyped-def]
+def leaky_relu_backward(y, dy, dx, alpha):
     """dx = dy where y > 0, else alpha·dy"""
     _leaky_relu_slopes(y, dy, dx, alpha)
 
 
 @body
-def elu_backward(y, dy, dx, alpha):  # type: ignore[no-untyped-def]
+def elu_backward(y, dy, dx, alpha):
     """dx = dy where y > 0, else dy·(y + alpha)"""
     _elu_slopes(y, dy, dx, alpha)
 
 
 @body
-def softplus_backward(y, dy, dx):  # type: ignore[no-untyped-def]
+def softplus_backward(y, dy, dx):
     """dx = dy·(1 − e⁻ʸ)"""
     _softplus_slopes(y, dy, dx, 0.0)
 
 
 @body
-def sigmoid_backward(y, dy, dx):  # type: ignore[no-untyped-def]
+def sigmoid_backward(y, dy, dx):
     """dx = dy·y·(1 − y)"""
     _sigmoid_slopes(y, dy, dx, 0.0)
 
 
 @body
-def tanh_backward(y, dy, dx):  # type: ignore[no-untyped-def]
+def tanh_backward(y, dy, dx):
     """dx = dy·(1 − y)·(1 + y)"""
     _tanh_slopes(y, dy, dx, 0.0)
 
 
 @body
-def gelu_backward(x, dy, dx):  # type: ignore[no-untyped-def]
+def gelu_backward(x, dy, dx):
     """dx = dy·(Φ(x) + x·φ(x)), NaN at ±inf"""
     _map_gelu_slope(x, dy, dx)
 
 
 @body
-def silu_backward(x, dy, dx):  # type: ignore[no-untyped-def]
+def silu_backward(x, dy, dx):
     """dx = dy·σ(x)·(1 + x·(1 − σ(x))), NaN at ±inf"""
     _map_silu_slope(x, dy, dx)
-
-
-@body
-def softmax(x, y):  # type: ignore[no-untyped-def]
-    """y = eˣ/Σ eˣ along the row; a row with a NaN or +inf in it, or with nothing but −inf, is NaN throughout"""
-    rows, c = x.shape
-    if c <= NARROW:
-        shifted = columns(x)
-        e = columns(x)
-        for first in range(0, rows, lanes(x)):
-            factor = 1.0 / exp_columns(x, first * c, c, rows - first, shifted, e)
-            for j in range(c):
-                vscatter(y, first * c + j, c, vload(e, j * lanes(x)) * factor, rows - first)
-    else:
-        for base in range(0, rows * c, c):
-            factor = vset(x, 1.0 / exp_row(x, base, c, y)[1])
-            for j in range(base, base + c, lanes(x)):
-                vput(y, j, vtake(y, j, base + c - j) * factor, base + c - j)
-
-
-@body
-def softmax_backward(y, dy, dx):  # type: ignore[no-untyped-def]
-    """dx = y·(dy − Σ dy·y)"""
-    rows, c = y.shape
-    if c <= NARROW:
-        p = columns(y)
-        d = columns(y)
-        for first in range(0, rows, lanes(y)):
-            inner = vzero(y)
-            for j in range(c):
-                a = vgather(y, first * c + j, c, rows - first)
-                b = vgather(dy, first * c + j, c, rows - first)
-                vstore(p, j * lanes(y), a)
-                vstore(d, j * lanes(y), b)
-                inner = vfma(a, b, inner)
-            for j in range(c):
-                a = vload(p, j * lanes(y))
-                vscatter(dx, first * c + j, c, a * (vload(d, j * lanes(y)) - inner), rows - first)
-    else:
-        for base in range(0, rows * c, c):
-            total = vacc_zero(y)
-            for j in range(base, base + c, lanes(y)):
-                n = base + c - j
-                total = vacc_add(total, vtake(y, j, n) * vtake(dy, j, n))
-            inner = vset(y, vacc_sum(total))
-            for j in range(base, base + c, lanes(y)):
-                n = base + c - j
-                vput(dx, j, vtake(y, j, n) * (vtake(dy, j, n) - inner), n)

@@ -18,6 +18,7 @@ from . import table
 from .barrier import barrier_state
 from .context import WORDS
 from .interpreter import Fix, H
+from .pace import Pace
 from .plan import BARRIER, Instruction, Plan
 from .products import TALL
 
@@ -78,6 +79,7 @@ class Binding:
         self._fixes: list[list[tuple[int, ...]]] = [[] for _ in range(shares)]
         self._named: list[tuple[int, str]] = []  # words of a scalar of the program, or of the key
         self._squares = np.zeros(shares)
+        self.pace = Pace()
         self._lay_out()
         self._make_header()
 

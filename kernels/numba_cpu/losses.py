@@ -1,9 +1,8 @@
 """Losses: N rows, O outputs (C of them where they are classes), each in one sweep over the outputs.
 
 A loss fills up to three results: `losses` the unweighted loss of each row, `total` += Σ weight·loss in float64, and
-dz = weight/normaliser · ∂loss/∂z; work that only an absent one would need is left out. The softmax cross-entropy goes
-along long rows in three passes, the last two of which find the row in a cache, and across short ones. The others are
-made by `_by_element` out of what they are for a single output.
+dz = weight/normaliser · ∂loss/∂z; work that only an absent one would need is left out. The softmax cross-entropy is in
+`softmax`; the others are made by `_by_element` out of what they are for a single output.
 """
 
 from __future__ import annotations
@@ -14,29 +13,25 @@ import numpy as np
 
 from .bodies import body
 from .modes import jit
-from .rows import NARROW, columns, exp_columns, exp_row, vindex, vlabels, vput, vtake
+from .rows import columns, vindex, vput, vtake
 from .simd import (
     lanes,
     vabs,
-    vacc_add,
     vacc_sum,
     vacc_zero,
     vfma,
-    vgather,
-    vload,
     vload_n,
     vload_n_or,
     vmax,
     vmin,
     vnarrow,
-    vscatter,
     vselect,
     vset,
     vstore,
     vstore_n,
     vwiden,
-    vzero,
 )
+from .softmax import softmax_cross_entropy
 from .vmath import vexp, vlog, vlog1p
 
 __all__ = [
@@ -54,121 +49,6 @@ CLIP = 1e-7  # probabilities are taken from [CLIP, 1 − CLIP], forward and back
 TOP = 1 - CLIP
 
 
-# Softmax cross-entropy: −Σ q·log p with p = softmax(z), q = (1 − ε)·target + ε/C; ∂/∂z = p·Σq − q.
-
-
-@body
-def softmax_cross_entropy(z, labels, targets, weight, total, dz, losses, normaliser, label_smoothing):  # type: ignore[no-untyped-def]
-    """−Σ q·log p with p = softmax(z), q = (1 − ε)·target + ε/C; ∂/∂z = p·Σq − q"""
-    if z.shape[1] <= NARROW:
-        _across(z, labels, targets, weight, total, dz, losses, normaliser, label_smoothing)
-    else:
-        _along(z, labels, targets, weight, total, dz, losses, normaliser, label_smoothing)
-
-
-@jit
-def _along(z, labels, targets, weight, total, dz, losses, normaliser, smoothing):  # type: ignore[no-untyped-def]
-    """One row after the other. For a label alone, its logit and its gradient are picked; else see `_pull`."""
-    rows, c = z.shape
-    logits, gradient = z.reshape(-1), dz.reshape(-1)
-    number = z.dtype.type
-    summed = 0.0
-    for n in range(rows):
-        base = n * c
-        at = base + labels[n] if labels.size > 0 else base
-        logit = logits[at]
-        m, s = exp_row(z, base, c, dz)
-        log_s = np.log(s)
-        k = np.float64(weight[n]) if weight.size > 0 else 1.0
-        g = k / normaliser
-        if labels.size > 0 and smoothing == 0:
-            loss = log_s - (logit - m)
-            if dz.size > 0:
-                factor = vset(z, g / s)
-                for j in range(base, base + c, lanes(z)):
-                    vput(dz, j, vtake(dz, j, base + c - j) * factor, base + c - j)
-                gradient[at] -= number(g)
-        else:
-            loss = _pull(z, targets, base, c, m, s, 1.0 - smoothing, smoothing, dz, g)
-            if labels.size > 0:
-                loss += (1.0 - smoothing) * (log_s - (logit - m))
-                if dz.size > 0:
-                    gradient[at] -= number((1.0 - smoothing) * g)
-        if losses.size > 0:
-            losses[n] = loss
-        summed += k * loss
-    total[0] += summed
-
-
-@jit
-def _pull(z, targets, base, c, m, s, keep, smoothing, dz, g):  # type: ignore[no-untyped-def]
-    """−Σ q·log p, and dz = g·(e/s·Σq − q), where q = keep·target + smoothing/C and e lies in dz
-
-    The one of a label is left out of q, for the caller to add, but not out of Σq.
-    """
-    end = base + c
-    of_target, share, shift, log_s = vset(z, keep), vset(z, smoothing / c), vset(z, m), vset(z, np.log(s))
-    mass = 1.0
-    if targets.size > 0:
-        total = vacc_zero(z)
-        for j in range(base, end, lanes(z)):
-            total = vacc_add(total, vtake(targets, j, end - j))
-        mass = keep * vacc_sum(total) + smoothing
-    factor, pull = vset(z, g / s * mass), vset(z, g)
-    total = vacc_zero(z)
-    for j in range(base, end, lanes(z)):
-        n = end - j
-        q = vfma(of_target, vtake(targets, j, n), share) if targets.size > 0 else share
-        q = vselect(vindex(z) < n, q, 0.0)
-        log_p = (vtake(z, j, n) - shift) - log_s
-        total = vacc_add(total, vselect(q == 0.0, 0.0, q * log_p))
-        if dz.size > 0:
-            vput(dz, j, vtake(dz, j, n) * factor - q * pull, n)
-    return -vacc_sum(total)
-
-
-@jit
-def _across(z, labels, targets, weight, total, dz, losses, normaliser, smoothing):  # type: ignore[no-untyped-def]
-    """W rows at a time; the targets, whatever their kind, become a vector q per column, which takes the place of x"""
-    rows, c = z.shape
-    step = lanes(z)
-    x = columns(z)
-    e = columns(z)
-    keep, share, one = vset(z, 1.0 - smoothing), vset(z, smoothing / c), vset(z, 1.0)
-    scale = vset(z, 1.0 / normaliser)
-    summed = vacc_zero(z)
-    for first in range(0, rows, step):
-        base = first * c
-        n = rows - first
-        s = exp_columns(z, base, c, n, x, e)
-        log_s = vlog(s)
-        label = vlabels(z, labels, first, n) if labels.size > 0 else one
-        loss = vzero(z)
-        mass = vzero(z)
-        for j in range(c):
-            if labels.size > 0:
-                q = vselect(label == float(j), one, 0.0)
-            else:
-                q = vgather(targets, base + j, c, n)
-            q = vfma(keep, q, share)
-            mass += q
-            loss -= vselect(q == 0.0, 0.0, q * (vload(x, j * step) - log_s))
-            vstore(x, j * step, q)
-        k = vload_n(weight, first, n) if weight.size > 0 else vselect(vindex(z) < n, one, 0.0)
-        summed = vfma(vwiden(k), vwiden(loss), summed)
-        if losses.size > 0:
-            vstore_n(losses, first, loss, n)
-        if dz.size > 0:
-            g = k * scale
-            factor = g / s * mass
-            for j in range(c):
-                vscatter(dz, base + j, c, vload(e, j * step) * factor - vload(x, j * step) * g, n)
-    total[0] += vacc_sum(summed)
-
-
-# The other losses: sums over outputs, of which each is known by itself.
-
-
 def _by_element(of_one: Any, *, mean: bool = True) -> Any:
     """The body, of arrays as they are and a last number, of a loss that is a mean or a sum over outputs.
 
@@ -178,7 +58,7 @@ def _by_element(of_one: Any, *, mean: bool = True) -> Any:
     """
 
     @jit
-    def loss(z, y, weight, total, dz, losses, normaliser, parameter):  # type: ignore[no-untyped-def]
+    def loss(z, y, weight, total, dz, losses, normaliser, parameter):
         rows, outputs = z.shape
         step = lanes(z)
         share = 1.0 / outputs if mean else 1.0
@@ -215,7 +95,7 @@ def _by_element(of_one: Any, *, mean: bool = True) -> Any:
 
 
 @jit
-def _sigmoid_term(z, y, number):  # type: ignore[no-untyped-def]
+def _sigmoid_term(z, y, number):
     """log(1 + eᶻ) − y·z and σ(z) − y, from e^−|z|; max(z, 0) − y·z first, for it is 0 where it must be"""
     e = vexp(-vabs(z))
     loss = vfma(-y, z, vmax(z, 0.0)) + vlog1p(e)
@@ -223,26 +103,26 @@ def _sigmoid_term(z, y, number):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _clip(p):  # type: ignore[no-untyped-def]
+def _clip(p):
     return vmin(vmax(p, CLIP), TOP)
 
 
 @jit
-def _categorical_term(z, y, number):  # type: ignore[no-untyped-def]
+def _categorical_term(z, y, number):
     """−y·log p, 0 where y is 0, and −y/p"""
     p = _clip(z)
     return vwiden(vselect(y == 0.0, 0.0, -y * vlog(p))), -y / p
 
 
 @jit
-def _binary_term(z, y, number):  # type: ignore[no-untyped-def]
+def _binary_term(z, y, number):
     """−y·log p − (1 − y)·log(1 − p) and (1 − y)/(1 − p) − y/p, with 1 − p clipped by itself"""
     p, not_p, not_y = _clip(z), _clip(1.0 - z), 1.0 - y
     return vwiden(-y * vlog(p) - not_y * vlog(not_p)), not_y / not_p - y / p
 
 
 @jit
-def _squared_term(z, y, number):  # type: ignore[no-untyped-def]
+def _squared_term(z, y, number):
     """(z − y)², squared in float64, and 2·(z − y)"""
     error = z - y
     wide = vwiden(error)
@@ -250,7 +130,7 @@ def _squared_term(z, y, number):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _absolute_term(z, y, number):  # type: ignore[no-untyped-def]
+def _absolute_term(z, y, number):
     """|z − y| and its sign, 0 where they are equal"""
     error = z - y
     sign = vselect(error > 0.0, 1.0, vselect(error < 0.0, -1.0, error))
@@ -258,7 +138,7 @@ def _absolute_term(z, y, number):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _huber_term(z, y, delta):  # type: ignore[no-untyped-def]
+def _huber_term(z, y, delta):
     """e²/2 if |e| <= delta else delta·(|e| − delta/2), and clip(e, ±delta), e = z − y"""
     error = z - y
     size = vabs(error)
@@ -267,7 +147,7 @@ def _huber_term(z, y, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _poisson_term(z, y, number):  # type: ignore[no-untyped-def]
+def _poisson_term(z, y, number):
     """eᶻ − y·z and eᶻ − y"""
     rate = vexp(z)
     return vwiden(vfma(-y, z, rate)), rate - y
@@ -280,43 +160,43 @@ _categorical_loss = _by_element(_categorical_term, mean=False)
 
 
 @body
-def sigmoid_binary_cross_entropy(z, y, weight, total, dz, losses, normaliser):  # type: ignore[no-untyped-def]
+def sigmoid_binary_cross_entropy(z, y, weight, total, dz, losses, normaliser):
     """mean over outputs of log(1 + eᶻ) − y·z; ∂/∂z = (σ(z) − y)/O"""
     _sigmoid_loss(z, y, weight, total, dz, losses, normaliser, 0.0)
 
 
 @body
-def binary_cross_entropy(z, y, weight, total, dz, losses, normaliser):  # type: ignore[no-untyped-def]
+def binary_cross_entropy(z, y, weight, total, dz, losses, normaliser):
     """mean over outputs of −y·log p − (1 − y)·log(1 − p), p clipped; ∂/∂z = ((1 − y)/(1 − p) − y/p)/O"""
     _binary_loss(z, y, weight, total, dz, losses, normaliser, 0.0)
 
 
 @body
-def mean_squared_error(z, y, weight, total, dz, losses, normaliser):  # type: ignore[no-untyped-def]
+def mean_squared_error(z, y, weight, total, dz, losses, normaliser):
     """mean over outputs of (z − y)²; ∂/∂z = 2·(z − y)/O"""
     _squared_loss(z, y, weight, total, dz, losses, normaliser, 0.0)
 
 
 @body
-def mean_absolute_error(z, y, weight, total, dz, losses, normaliser):  # type: ignore[no-untyped-def]
+def mean_absolute_error(z, y, weight, total, dz, losses, normaliser):
     """mean over outputs of |z − y|; ∂/∂z = sign(z − y)/O, 0 where they are equal"""
     _absolute_loss(z, y, weight, total, dz, losses, normaliser, 0.0)
 
 
 @body
-def huber(z, y, weight, total, dz, losses, normaliser, delta):  # type: ignore[no-untyped-def]
+def huber(z, y, weight, total, dz, losses, normaliser, delta):
     """mean over outputs of e²/2 if |e| <= delta else delta·(|e| − delta/2), e = z − y; ∂/∂z = clip(e, ±delta)/O"""
     _huber_loss(z, y, weight, total, dz, losses, normaliser, delta)
 
 
 @body
-def poisson(z, y, weight, total, dz, losses, normaliser):  # type: ignore[no-untyped-def]
+def poisson(z, y, weight, total, dz, losses, normaliser):
     """mean over outputs of eᶻ − y·z, z the log of the rate; ∂/∂z = (eᶻ − y)/O"""
     _poisson_loss(z, y, weight, total, dz, losses, normaliser, 0.0)
 
 
 @body
-def categorical_cross_entropy(z, labels, targets, weight, total, dz, losses, normaliser):  # type: ignore[no-untyped-def]
+def categorical_cross_entropy(z, labels, targets, weight, total, dz, losses, normaliser):
     """−Σ q·log p with p = clip(z, 1e-7, 1 − 1e-7); ∂/∂z = −q/p, with the clipped p"""
     if labels.size > 0:
         _categorical_with_labels(z, labels, weight, total, dz, losses, normaliser)
@@ -325,7 +205,7 @@ def categorical_cross_entropy(z, labels, targets, weight, total, dz, losses, nor
 
 
 @jit
-def _categorical_with_labels(z, labels, weight, total, dz, losses, normaliser):  # type: ignore[no-untyped-def]
+def _categorical_with_labels(z, labels, weight, total, dz, losses, normaliser):
     """The probabilities of W labels at a time, and a gradient that is 0 elsewhere"""
     rows, c = z.shape
     of_z, of_dz = z.reshape(-1), dz.reshape(-1)

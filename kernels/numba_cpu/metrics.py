@@ -37,7 +37,7 @@ NAN = float("nan")
 
 
 @body
-def accuracy(z, labels, targets, weight, total):  # type: ignore[no-untyped-def]
+def accuracy(z, labels, targets, weight, total):
     """1 if argmax z = argmax y; of equal outputs the first counts"""
     rows, c = z.shape
     if c > NARROW:
@@ -55,13 +55,13 @@ def accuracy(z, labels, targets, weight, total):  # type: ignore[no-untyped-def]
 
 
 @body
-def top_k_accuracy(z, labels, targets, weight, total, k):  # type: ignore[no-untyped-def]
+def top_k_accuracy(z, labels, targets, weight, total, k):
     """1 if fewer than k outputs stand before that of the label: the greater ones, and equal ones of a lower index"""
     _count_rows(z, labels, targets, weight, total, k)
 
 
 @jit
-def _classes(z, base, c, n):  # type: ignore[no-untyped-def]
+def _classes(z, base, c, n):
     """The argmax of each of the n rows, of which W are taken, that begin at `base`; NaN if there is one"""
     best = vgather(z, base, c, n)
     index = vzero(z)
@@ -73,7 +73,7 @@ def _classes(z, base, c, n):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _count_rows(z, labels, targets, weight, total, k):  # type: ignore[no-untyped-def]
+def _count_rows(z, labels, targets, weight, total, k):
     """total += Σ weight over the rows where fewer than k outputs stand before that of the label"""
     rows, c = z.shape
     summed = 0.0
@@ -85,7 +85,7 @@ def _count_rows(z, labels, targets, weight, total, k):  # type: ignore[no-untype
 
 
 @jit
-def _class(y, base, c):  # type: ignore[no-untyped-def]
+def _class(y, base, c):
     """The argmax of one row; −1 if a NaN is in it"""
     most = vset(y, LEAST)
     for j in range(0, c, lanes(y)):
@@ -99,7 +99,7 @@ def _class(y, base, c):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _before(z, base, c, label):  # type: ignore[no-untyped-def]
+def _before(z, base, c, label):
     """How many outputs of a row stand before that of the label; NaN if there is one"""
     best, one = vset(z, z.reshape(-1)[base + label]), vset(z, 1.0)
     count = vacc_zero(z)
@@ -116,7 +116,7 @@ def _mean_of(is_hit: Any) -> Any:
     a NaN turns up in that, it is done again row by row."""
 
     @jit
-    def metric(z, y, weight, total, parameter):  # type: ignore[no-untyped-def]
+    def metric(z, y, weight, total, parameter):
         rows, outputs = z.shape
         number, one = vset(z, parameter), vset(z, 1.0)
         single = outputs == 1
@@ -151,13 +151,13 @@ def _mean_of(is_hit: Any) -> Any:
 
 
 @jit
-def _same_side(z, y, threshold):  # type: ignore[no-untyped-def]
+def _same_side(z, y, threshold):
     above, wanted = z > threshold, y > 0.5
     return (above & wanted) | ~(above | wanted)
 
 
 @jit
-def _near(z, y, precision):  # type: ignore[no-untyped-def]
+def _near(z, y, precision):
     return vabs(z - y) <= precision
 
 
@@ -165,22 +165,22 @@ _binary, _regression = _mean_of(_same_side), _mean_of(_near)
 
 
 @body
-def binary_accuracy(z, y, weight, total, threshold):  # type: ignore[no-untyped-def]
+def binary_accuracy(z, y, weight, total, threshold):
     """mean over outputs of (z > threshold) = (y > 1/2)"""
     _binary(z, y, weight, total, threshold)
 
 
 @body
-def regression_accuracy(z, y, weight, total, precision):  # type: ignore[no-untyped-def]
+def regression_accuracy(z, y, weight, total, precision):
     """mean over outputs of |z − y| <= precision"""
     _regression(z, y, weight, total, precision)
 
 
 @body
-def r2_moments(z, y, weight, moments):  # type: ignore[no-untyped-def]
+def r2_moments(z, y, weight, moments):
     """Per output, in float64: the weighted mean of y, Σ weight·(y − mean)², Σ weight·(y − z)²"""
     rows, outputs = z.shape
-    whole = np.float64(rows)
+    whole = float(rows)
     if weight.size > 0:
         whole = 0.0
         for n in range(rows):
@@ -209,7 +209,7 @@ def r2_moments(z, y, weight, moments):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _moments_of_one(z, y, weight, moments, whole):  # type: ignore[no-untyped-def]
+def _moments_of_one(z, y, weight, moments, whole):
     """The same for a single output, with vectors along the rows"""
     rows = z.shape[0]
     mean, spread, error = vacc_zero(z), vacc_zero(z), vacc_zero(z)

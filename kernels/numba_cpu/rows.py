@@ -64,10 +64,14 @@ if PLAIN:
 else:
     _I64 = ir.IntType(64)
 
+    def _other(function: Any, *kinds: Any) -> Any:
+        """The signature and the code of another intrinsic, to be used inside one"""
+        return function._defn(*kinds)
+
     def _vec(a: Any) -> Vec:
         return Vec(a.dtype, VECTOR_BYTES // (a.dtype.bitwidth // 8))
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def columns(typing: Any, a: Any) -> Any:
         size = a.dtype.bitwidth // 8
         count = NARROW * VECTOR_BYTES // size
@@ -83,13 +87,13 @@ else:
 
         return room(a), code
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def vindex(typing: Any, a: Any) -> Any:
         vec = _vec(a)
         numbers = ir.Constant(vec.llvm, [float(lane) for lane in range(vec.lanes)])
         return vec(a), lambda context, builder, sig, args: numbers
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def _whole_labels(typing: Any, a: Any, labels: Any, i: Any) -> Any:
         vec = _vec(a)
         integers = ir.VectorType(_I64, vec.lanes)
@@ -111,10 +115,10 @@ else:
                 second = part(), builder.basic_block
         return first, second
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def vtake(typing: Any, a: Any, i: Any, n: Any) -> Any:
-        sig_whole, load = vload._defn(typing, a, i)
-        sig_part, load_n = vload_n._defn(typing, a, i, n)
+        sig_whole, load = _other(vload, typing, a, i)
+        sig_part, load_n = _other(vload_n, typing, a, i, n)
 
         def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             values = _whole_or_part(
@@ -131,10 +135,10 @@ else:
 
         return sig_part, code
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def vput(typing: Any, a: Any, i: Any, v: Any, n: Any) -> Any:
-        sig_whole, store = vstore._defn(typing, a, i, v)
-        sig_part, store_n = vstore_n._defn(typing, a, i, v, n)
+        sig_whole, store = _other(vstore, typing, a, i, v)
+        sig_part, store_n = _other(vstore_n, typing, a, i, v, n)
 
         def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             _whole_or_part(
@@ -150,7 +154,7 @@ else:
 
 
 @jit
-def vlabels(a, labels, i, n):  # type: ignore[no-untyped-def]
+def vlabels(a, labels, i, n):
     if n >= lanes(a) and not CHECKED:
         return _whole_labels(a, labels, i)
     room = columns(a)
@@ -160,7 +164,7 @@ def vlabels(a, labels, i, n):  # type: ignore[no-untyped-def]
 
 
 @jit
-def exp_row(z, base, c, e):  # type: ignore[no-untyped-def]
+def exp_row(z, base, c, e):
     """m = the largest of a row of z that is not NaN, and Σ eᶻ⁻ᵐ in float64; e = eᶻ⁻ᵐ, unless e is absent.
 
     No exponent is above 0, so nothing overflows. The sum is NaN if the row has a NaN or m is infinite.
@@ -200,7 +204,7 @@ def exp_row(z, base, c, e):  # type: ignore[no-untyped-def]
 
 
 @jit
-def exp_columns(z, base, c, n, x, e):  # type: ignore[no-untyped-def]
+def exp_columns(z, base, c, n, x, e):
     """The same for the n rows, of which W are taken, that begin at `base`: x = z − m and e = eˣ, by columns
 
     Returns the sum of e along each row, in a vector; lanes without a row read zeros.

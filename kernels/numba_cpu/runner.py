@@ -6,6 +6,7 @@ and of `on_gradients`; without any, a job of a thousand steps is one call. See `
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -82,13 +83,8 @@ class NumbaRunner:
         binding = self._binding(job, rows, size, batches)
         sums = binding.fill(job, size, batches)
         spans = _spans(binding.plan, cut=job.on_gradients is not None)
-        alone = self._seconds(size) * job.steps / len(spans) < AWAKE
         if len(spans) == 1:
-            binding.span((0, job.steps), (spans[0].first, spans[0].last), begins=True)
-            try:
-                execute(binding.header, binding.shares, alone=alone)
-            finally:  # Ctrl-C is heard when the steps are done
-                job.done = int(binding.header[H.DONE])
+            self._straight(job, binding, spans[0], brief=self._seconds(size) * job.steps < AWAKE)
         else:
             alone = self._seconds(size) / len(spans) < AWAKE
             for s in range(job.steps):
@@ -110,6 +106,19 @@ class NumbaRunner:
         return repeated(binding.header, binding.shares, brief=self._seconds(len(job.x)) < BRIEF)
 
     # ---- one step with cuts -----------------------------------------------------------------------------------------
+
+    def _straight(self, job: Job, binding: Binding, span: Span, *, brief: bool) -> None:
+        """All steps without Python, by whom it is faster: alone or together."""
+        brief = brief or binding.shares == 1
+        for steps, alone in [(job.steps, True)] if brief else binding.pace.pieces(job.steps):
+            binding.span((job.done, job.done + steps), (span.first, span.last), begins=True)
+            begin = time.perf_counter()
+            try:
+                execute(binding.header, binding.shares, alone=alone)
+            finally:  # Ctrl-C is heard when the steps are done
+                job.done = int(binding.header[H.DONE])
+            if not brief:
+                binding.pace.took(steps, alone, time.perf_counter() - begin)
 
     def _step(self, job: Job, binding: Binding, spans: list[Span], s: int, sums: Any, alone: bool) -> None:
         begins = True

@@ -1,7 +1,7 @@
 """Alone or together: which of the two has been faster of late.
 
-Several threads help where each has a core to itself. Where other programs want the cores too, threads that wait for each
-other at every step can be slower than one alone. Who executes a share changes no bit, so this may follow the clock.
+Several threads help where each has a core to itself. Where other programs want the cores too, threads that wait for
+each other at every step can be slower than one alone. Who executes a share changes no bit, so this may follow the clock.
 """
 
 from __future__ import annotations
@@ -10,24 +10,25 @@ import math
 
 __all__ = ["Pace"]
 
-PROBED_EVERY = 16  # jobs; the other way is tried with a sixteenth of the steps of one
-TRIED = 16
+PROBED_EVERY = 16  # jobs, and after 1, 2, 4, 8 since the last change of mind
+TRIED = 16  # the other way is tried with a sixteenth of a job's steps
 
 
 class Pace:
     """Seconds per step alone and together, as last measured, for one kind of job."""
 
     def __init__(self) -> None:
-        self._seconds = {True: math.nan, False: math.nan}  # by `alone`
-        self._jobs = 0
+        self._seconds = {True: math.inf, False: 0.0}  # by `alone`; together until it proves to be slower
+        self._alone = False
+        self._jobs = 0  # since the last change of mind
 
     def pieces(self, steps: int) -> list[tuple[int, bool]]:
         """How the steps of the next job are to be run: (steps, alone), in order."""
+        alone = self._seconds[True] < self._seconds[False]
+        if alone != self._alone:
+            self._alone, self._jobs = alone, 0
         self._jobs += 1
-        alone = self._seconds[True] < self._seconds[False]  # together, as long as either is unknown
-        other = self._seconds[not alone]
-        due = self._jobs % PROBED_EVERY == 0 or (math.isnan(other) and not math.isnan(self._seconds[alone]))
-        if not due:
+        if self._jobs % PROBED_EVERY and self._jobs not in (1, 2, 4, 8):
             return [(steps, alone)]
         tried = max(1, steps // TRIED)
         return [(tried, not alone)] + [(steps - tried, alone)] * (tried < steps)

@@ -14,8 +14,10 @@ numbers are the same. That is also what a job inside a job gets, and a process t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
+import sys
 from _queue import SimpleQueue
 from _thread import LockType, allocate_lock
 from collections.abc import Callable
@@ -29,12 +31,38 @@ __all__ = ["TEAM", "Crew", "Team"]
 Call = Callable[[int], object]
 
 
+if sys.platform == "linux":
+    current_cpu: Callable[[], int] = ctypes.PyDLL(None).sched_getcpu
+else:
+
+    def current_cpu() -> int:
+        return -1
+
+
+def spread(taken: set[int]) -> None:
+    """Move this thread to a processor that no other executor of the job is on, if there is one, and note which.
+
+    Linux wakes a thread where it slept, or where its waker runs; and two threads that take turns on one processor,
+    yielding to each other, look too busy to it to be moved apart. The thread is not bound to where it is put.
+    """
+    cpu = current_cpu()
+    if cpu in taken and cpu >= 0:
+        allowed = os.sched_getaffinity(0)
+        free = allowed - taken
+        if free:
+            os.sched_setaffinity(0, free)
+            os.sched_setaffinity(0, allowed)
+            cpu = current_cpu()
+    taken.add(cpu)
+
+
 class Job:
     """One call by `size` executors: who has still to begin, who failed, and a lock that is free when all are back."""
 
-    __slots__ = ("_done", "_returned", "begun", "call", "errors", "open", "others")
+    __slots__ = ("_done", "_returned", "begun", "call", "cpus", "errors", "open", "others")
 
     def __init__(self, size: int, call: Call) -> None:
+        self.cpus = {current_cpu()}
         self.call = call
         self.others = size - 1
         self.open = set(range(1, size))
@@ -50,6 +78,7 @@ class Job:
             return  # woken twice, see `lead`
         self.open.discard(executor)
         try:
+            spread(self.cpus)
             self.call(executor)
         except BaseException as error:
             self.errors[executor] = error

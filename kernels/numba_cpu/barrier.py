@@ -84,7 +84,7 @@ barrier: Any = _wait_plain if PLAIN else jit(_wait_compiled)
 # acquires what all of them released, also on processors that reorder memory accesses more freely than x86.
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _arrive(context: Any, state: Any) -> Any:
     """state[0] += 1, as one step."""
 
@@ -96,7 +96,7 @@ def _arrive(context: Any, state: Any) -> Any:
     return types.void(state), build
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _arrived(context: Any, state: Any) -> Any:
     """state[0], never from a register."""
 
@@ -107,7 +107,7 @@ def _arrived(context: Any, state: Any) -> Any:
     return types.int64(state), build
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _pause(context: Any) -> Any:
     """Tell the core that it is only waiting: it saves power and lets the other thread of the core go first."""
 

@@ -161,7 +161,7 @@ gemm: Any = _gemm_plain if PLAIN else jit(_gemm_compiled)
 # ---- the call -------------------------------------------------------------------------------------------------------
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _call(
     context: Any,
     address: Any,

@@ -11,7 +11,7 @@ __all__ = ["dropout", "dropout_backward"]
 
 
 @jit
-def _mask(x, y, rate, key, step, layer, first):  # type: ignore[no-untyped-def]
+def _mask(x, y, rate, key, step, layer, first):
     """y = x·mask/(1 − rate), where x begins with element `first` of the stream
 
     Groups begin at whole blocks of four elements, so the first one may begin before x.
@@ -30,12 +30,12 @@ def _mask(x, y, rate, key, step, layer, first):  # type: ignore[no-untyped-def]
 
 
 @body
-def dropout(x, y, rate, key, step, layer, first_row):  # type: ignore[no-untyped-def]
+def dropout(x, y, rate, key, step, layer, first_row):
     """y = x·mask/(1 − rate); a dropped element is 0, also where it was NaN or inf"""
     _mask(x, y, rate, key, step, layer, first_row * x.shape[1])
 
 
 @body
-def dropout_backward(dy, dx, rate, key, step, layer, first_row):  # type: ignore[no-untyped-def]
+def dropout_backward(dy, dx, rate, key, step, layer, first_row):
     """dx = dy·mask/(1 − rate): the same linear map"""
     _mask(dy, dx, rate, key, step, layer, first_row * dy.shape[1])

@@ -9,7 +9,7 @@ __all__ = ["gather", "gather_labels"]
 
 
 @body
-def gather(order, source, rows):  # type: ignore[no-untyped-def]
+def gather(order, source, rows):
     """rows[n] = source[order[n]]
 
     What is left of a row behind its whole vectors goes with one more, which ends where the row ends.
@@ -27,7 +27,7 @@ def gather(order, source, rows):  # type: ignore[no-untyped-def]
 
 
 @body
-def gather_labels(order, source, rows):  # type: ignore[no-untyped-def]
+def gather_labels(order, source, rows):
     """rows[n] = source[order[n]], of one number each"""
     for n in range(order.size):
         rows[n] = source[order[n]]

@@ -1,8 +1,8 @@
 """How the bodies of this backend run: compiled, compiled with bounds checks, or as plain Python.
 
-Numba's own switches decide, read once: with NUMBA_DISABLE_JIT=1 every body is the Python function that it reads as, with
-NUMBA_BOUNDSCHECK=1 each is compiled with checks; in both cases the table of compiled ops is out of use, and bodies are
-called from Python one by one, so that an exception inside them is seen.
+Numba's own switches decide, read once: with NUMBA_DISABLE_JIT=1 every body is the Python function that it reads as,
+with NUMBA_BOUNDSCHECK=1 each is compiled with checks; in both cases the table of compiled ops is out of use, and bodies
+are called from Python one by one, so that an exception inside them is seen.
 """
 
 from __future__ import annotations

@@ -21,14 +21,14 @@ def sgd_step(nesterov: bool) -> Any:
     """v = momentum·v − lr·g, p += v; Nesterov: p += momentum·v − lr·g. Without v: p −= lr·g."""
 
     @jit
-    def rule(p, g, v, rate, momentum):  # type: ignore[no-untyped-def]
+    def rule(p, g, v, rate, momentum):
         v = momentum * v - rate * g
         if nesterov:
             return p + (momentum * v - rate * g), v
         return p + v, v
 
     @jit
-    def sgd_step(p, g, v, learning_rate, momentum):  # type: ignore[no-untyped-def]
+    def sgd_step(p, g, v, learning_rate, momentum):
         rate = vset(p, learning_rate)
         if v.size == 0:
             _plain_step(p, g, rate)
@@ -49,7 +49,7 @@ def sgd_step(nesterov: bool) -> Any:
 
 
 @jit
-def _plain_step(p, g, rate):  # type: ignore[no-untyped-def]
+def _plain_step(p, g, rate):
     """p −= rate·g"""
     whole = p.size - p.size % lanes(p)
     for i in range(0, whole, lanes(p)):
@@ -59,20 +59,20 @@ def _plain_step(p, g, rate):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _descend(p, direction, squares, rate, epsilon):  # type: ignore[no-untyped-def]
+def _descend(p, direction, squares, rate, epsilon):
     """p − rate·direction/(√squares + ε)"""
     return p - rate * (direction / (vsqrt(squares) + epsilon))
 
 
 @jit
-def _rooted(p, g, cache, old, new, rate, epsilon):  # type: ignore[no-untyped-def]
+def _rooted(p, g, cache, old, new, rate, epsilon):
     """The rule of `_by_root`; (p, cache)"""
     cache = old * cache + new * g * g
     return _descend(p, g, cache, rate, epsilon), cache
 
 
 @jit
-def _by_root(p, g, cache, old, new, rate, epsilon):  # type: ignore[no-untyped-def]
+def _by_root(p, g, cache, old, new, rate, epsilon):
     """cache = old·cache + new·g², p −= rate·g/(√cache + ε)"""
     whole = p.size - p.size % lanes(p)
     for i in range(0, whole, lanes(p)):
@@ -89,20 +89,20 @@ def _by_root(p, g, cache, old, new, rate, epsilon):  # type: ignore[no-untyped-d
 
 
 @body
-def adagrad_step(p, g, cache, learning_rate, epsilon):  # type: ignore[no-untyped-def]
+def adagrad_step(p, g, cache, learning_rate, epsilon):
     """cache += g², p −= lr·g/(√cache + ε)"""
     one = vset(p, 1.0)
     _by_root(p, g, cache, one, one, vset(p, learning_rate), vset(p, epsilon))
 
 
 @body
-def rmsprop_step(p, g, cache, learning_rate, epsilon, rho):  # type: ignore[no-untyped-def]
+def rmsprop_step(p, g, cache, learning_rate, epsilon, rho):
     """cache = rho·cache + (1 − rho)·g², p −= lr·g/(√cache + ε)"""
     _by_root(p, g, cache, vset(p, rho), vset(p, 1.0 - rho), vset(p, learning_rate), vset(p, epsilon))
 
 
 @jit
-def _adam(p, g, m, v, m_old, m_new, v_old, v_new, rate, epsilon, decays, decay):  # type: ignore[no-untyped-def]
+def _adam(p, g, m, v, m_old, m_new, v_old, v_new, rate, epsilon, decays, decay):
     """The rule of `adam_step`; (p, m, v). Without decay p is left alone, since 0·p is NaN where p is infinite."""
     m = m_old * m + m_new * g
     v = v_old * v + v_new * g * g
@@ -112,7 +112,7 @@ def _adam(p, g, m, v, m_old, m_new, v_old, v_new, rate, epsilon, decays, decay):
 
 
 @body
-def adam_step(p, g, m, v, learning_rate, step, beta_1, beta_2, epsilon, weight_decay):  # type: ignore[no-untyped-def]
+def adam_step(p, g, m, v, learning_rate, step, beta_1, beta_2, epsilon, weight_decay):
     """m = β₁m + (1 − β₁)g, v = β₂v + (1 − β₂)g², p −= lr·(m̂/(√v̂ + ε) + weight_decay·p), step = 1, 2, …
 
     m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ) enter by the numbers: with c = √(1 − β₂ᵗ),

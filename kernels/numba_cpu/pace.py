@@ -1,7 +1,8 @@
 """Alone or together: which of the two has been faster of late.
 
 Several threads help where each has a core to itself. Where other programs want the cores too, threads that wait for
-each other at every step can be slower than one alone. Who executes a share changes no bit, so this may follow the clock.
+each other at every step can be slower than one alone. Who executes a share changes no bit, so this may follow the
+clock.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ else:
         both = builder.or_(low, builder.shl(second, _splat(builder, kind, 32)))
         return builder.bitcast(both, ir.VectorType(ir.IntType(32), 2 * kind.count))
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def kept(typing: Any, key: Any, stream: Any, step: Any, block: Any, limit: Any) -> Any:
         blocks = min(2 * VECTOR_BYTES // 8, GROUP // 4)  # two registers per word: with four, the smaller ones run out
 
@@ -125,7 +125,7 @@ else:
 
         return types.int64(*[types.int64] * 5), code
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def mask_of(typing: Any, a: Any, bits: Any, first: Any) -> Any:
         mask = Mask(VECTOR_BYTES // (a.dtype.bitwidth // 8))
 
@@ -135,7 +135,7 @@ else:
 
         return mask(a, types.int64, types.int64), code
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def uniforms(typing: Any, a: Any, key: Any, stream: Any, step: Any, block: Any) -> Any:
         vec = Vec(a.dtype, VECTOR_BYTES // (a.dtype.bitwidth // 8))
 

@@ -1,4 +1,4 @@
-"""A Program as the instructions of several shares of the work: what is split how, and where all must wait for each other.
+"""A Program as the instructions of several shares of the work: what is split how, and where shares wait for each other.
 
 The batch's rows are cut into shares, and so are the flat arrays. An op over rows runs on each share of them; what it
 sums over its rows (a weight gradient, a loss) goes to a part of the share's own, and the parts are added in order. An
@@ -54,7 +54,8 @@ def make_plan(
 ) -> Plan:
     """The plan for this many shares; `idle` are the ops (by place in the program) that would change nothing now.
 
-    `gathered` come first, and bring the rows of the batch together. With `cut` all wait before the update, so that somebody else may look at the gradient there.
+    `gathered` come first, and bring the rows of the batch together. With `cut` all wait before the update, so that
+    somebody else may look at the gradient there.
     """
     forward = [Instruction(op, "rows") for op in gathered]
     update: list[Instruction] = []

@@ -37,7 +37,7 @@ else:
     from numba.core import cgutils
     from numba.extending import intrinsic
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def _interleave(typing: Any, x: Any, y: Any) -> Any:
         """The lanes x₀ y₀ x₁ y₁ …, as two vectors."""
         order = [lane + source for lane in range(x.lanes) for source in (0, x.lanes)]
@@ -52,7 +52,7 @@ else:
 
         return types.UniTuple(x, 2)(x, y), code
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def _drop(typing: Any, x: Any, y: Any, n: Any) -> Any:
         """The lanes of x and y without the first n, as two vectors that end in zeros; by way of memory."""
         size = x.dtype.bitwidth // 8
@@ -74,7 +74,7 @@ else:
 
 
 @jit
-def _normals(a, key, step, block):  # type: ignore[no-untyped-def]
+def _normals(a, key, step, block):
     """The standard normals of candidate `step` from number 4·block on, as two vectors.
 
     r = √(−2·log u), from u where u < √½ and from 1 − u else, which tells more of a u that is close to 1
@@ -92,7 +92,7 @@ def random_search_propose(mode: str) -> Any:
     perturb = mode == "perturb"
 
     @jit
-    def put(p, q, i, normals, scale, n):  # type: ignore[no-untyped-def]
+    def put(p, q, i, normals, scale, n):
         """the first n lanes of q[i …]"""
         if n >= lanes(p):
             vstore(q, i, vfma(normals, scale, vload(p, i)) if perturb else normals * scale)
@@ -100,7 +100,7 @@ def random_search_propose(mode: str) -> Any:
             vstore_n(q, i, vfma(normals, scale, vload_n(p, i, n)) if perturb else normals * scale, n)
 
     @jit
-    def random_search_propose(p, q, key, step, scale, offset):  # type: ignore[no-untyped-def]
+    def random_search_propose(p, q, key, step, scale, offset):
         """Vectors begin at whole blocks of four numbers, so the first ones may begin before p."""
         factor = vset(p, scale)
         before = offset % 4
@@ -123,12 +123,12 @@ def _exact(function: Any) -> Any:
 
 
 @_exact
-def _loss(sums, normaliser):  # type: ignore[no-untyped-def]
+def _loss(sums, normaliser):
     return sums[0] / normaliser + sums[1]
 
 
 @body
-def random_search_accept(p, q, sums, best, normaliser):  # type: ignore[no-untyped-def]
+def random_search_accept(p, q, sums, best, normaliser):
     """If the candidate is better: p = q, best = sums; else: sums = best. The loss is sums[0]/normaliser + sums[1]."""
     if _loss(sums, normaliser) < _loss(best, normaliser):
         for i in range(p.size):

@@ -31,7 +31,7 @@ __all__ = ["check", "clip_by_global_norm", "combine", "penalty", "scale_to_norm"
 
 
 @jit
-def _slope(p, l1, l2, lasso, ridge):  # type: ignore[no-untyped-def]
+def _slope(p, l1, l2, lasso, ridge):
     """l1·sign(p) + l2·p, a term only where it is asked for: 0·inf is NaN"""
     if not lasso:
         return l2 * p
@@ -40,7 +40,7 @@ def _slope(p, l1, l2, lasso, ridge):  # type: ignore[no-untyped-def]
 
 
 @body
-def penalty(p, g, total, l1, l2):  # type: ignore[no-untyped-def]
+def penalty(p, g, total, l1, l2):
     """total += l1·Σ|p| + l2·Σp², g += l1·sign(p) + 2·l2·p"""
     lasso, ridge = l1 != 0.0, l2 != 0.0
     if not lasso and not ridge:
@@ -73,7 +73,7 @@ def _sum(start: Any, add: Any) -> Any:
     """The function (g): Σ over g, where a sum begins as start(g) and add(sum, vector) is the sum with one more."""
 
     @jit
-    def over(g):  # type: ignore[no-untyped-def]
+    def over(g):
         w = lanes(g)
         end = g.size - g.size % (4 * w)
         total = start(g)
@@ -93,13 +93,13 @@ def _sum(start: Any, add: Any) -> Any:
 
 
 @jit
-def _add_square(total, v):  # type: ignore[no-untyped-def]
+def _add_square(total, v):
     wide = vwiden(v)
     return vfma(wide, wide, total)
 
 
 @jit
-def _add_nothing(total, v):  # type: ignore[no-untyped-def]
+def _add_nothing(total, v):
     """total + 0·v, which is NaN from the first v on that is not finite"""
     return vfma(v, 0.0, total)
 
@@ -109,7 +109,7 @@ _zeros = _sum(vzero, _add_nothing)
 
 
 @jit
-def _shorten(g, norm, clip_norm):  # type: ignore[no-untyped-def]
+def _shorten(g, norm, clip_norm):
     """g *= clip_norm/norm where norm > clip_norm: a NaN norm changes nothing, an infinite one makes 0 and NaN"""
     if norm > clip_norm:
         factor = vset(g, clip_norm / norm)
@@ -120,20 +120,20 @@ def _shorten(g, norm, clip_norm):  # type: ignore[no-untyped-def]
 
 
 @body
-def clip_by_global_norm(g, clip_norm):  # type: ignore[no-untyped-def]
+def clip_by_global_norm(g, clip_norm):
     """g *= min(1, clip_norm/‖g‖)"""
     if clip_norm != math.inf:
         _shorten(g, math.sqrt(_squares(g)), clip_norm)
 
 
 @body
-def sum_of_squares(g, total):  # type: ignore[no-untyped-def]
+def sum_of_squares(g, total):
     """total = Σ g², of one share of the gradient"""
     total[0] = _squares(g)
 
 
 @body
-def scale_to_norm(g, squares, clip_norm):  # type: ignore[no-untyped-def]
+def scale_to_norm(g, squares, clip_norm):
     """g *= min(1, clip_norm/√Σ squares), where `squares` holds the Σ g² of all shares"""
     total = 0.0
     for s in range(squares.size):
@@ -142,13 +142,13 @@ def scale_to_norm(g, squares, clip_norm):  # type: ignore[no-untyped-def]
 
 
 @body
-def check(g, total):  # type: ignore[no-untyped-def]
+def check(g, total):
     """total += Σ g·0: nothing where all of g is finite, else NaN"""
     total[0] += _zeros(g)
 
 
 @body
-def combine(g, part):  # type: ignore[no-untyped-def]
+def combine(g, part):
     """g += part: another share's part of the gradient"""
     whole = g.size - g.size % lanes(g)
     for i in range(0, whole, lanes(g)):

@@ -104,13 +104,13 @@ def _zeros(vec: Vec) -> Any:
     return ir.Constant(vec.llvm, [0.0] * vec.lanes)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def lanes(typing: Any, a: Any) -> Any:
     count = _vec_of(a).lanes
     return types.intp(a), lambda context, builder, sig, args: _I64(count)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vload(typing: Any, a: Any, i: Any) -> Any:
     vec = _memory(a)
 
@@ -121,7 +121,7 @@ def vload(typing: Any, a: Any, i: Any) -> Any:
     return vec(a, types.intp), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vload_n(typing: Any, a: Any, i: Any, n: Any) -> Any:
     vec = _memory(a)
 
@@ -131,7 +131,7 @@ def vload_n(typing: Any, a: Any, i: Any, n: Any) -> Any:
     return vec(a, types.intp, types.intp), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vload_n_or(typing: Any, a: Any, i: Any, n: Any, fill: Any) -> Any:
     vec = _memory(a)
 
@@ -141,7 +141,7 @@ def vload_n_or(typing: Any, a: Any, i: Any, n: Any, fill: Any) -> Any:
     return vec(a, types.intp, types.intp, vec.dtype), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vstore(typing: Any, a: Any, i: Any, v: Any) -> Any:
     _memory(a, v, write=True)
 
@@ -153,7 +153,7 @@ def vstore(typing: Any, a: Any, i: Any, v: Any) -> Any:
     return types.void(a, types.intp, v), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vstore_n(typing: Any, a: Any, i: Any, v: Any, n: Any) -> Any:
     _memory(a, v, write=True)
     return (
@@ -181,7 +181,7 @@ def _strided(context: Any, builder: Any, kind: Any, args: Any, vec: Vec, one: Ca
             one(address(loop.index), loop.index)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vgather(typing: Any, a: Any, i: Any, stride: Any, n: Any) -> Any:
     vec = _memory(a)
 
@@ -199,7 +199,7 @@ def vgather(typing: Any, a: Any, i: Any, stride: Any, n: Any) -> Any:
     return vec(a, types.intp, types.intp, types.intp), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vscatter(typing: Any, a: Any, i: Any, stride: Any, v: Any, n: Any) -> Any:
     _memory(a, v, write=True)
 
@@ -216,19 +216,19 @@ def vscatter(typing: Any, a: Any, i: Any, stride: Any, v: Any, n: Any) -> Any:
 # Made with an array's dtype.
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vset(typing: Any, a: Any, x: Any) -> Any:
     vec = _vec_of(a)
     return vec(a, vec.dtype), lambda context, builder, sig, args: splat(builder, args[1], vec.lanes)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vzero(typing: Any, a: Any) -> Any:
     vec = _vec_of(a)
     return vec(a), lambda context, builder, sig, args: _zeros(vec)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vnarrow(typing: Any, a: Any, v: Any) -> Any:
     vec = _vec_of(a)
     if v != wide_vec(vec):
@@ -240,20 +240,20 @@ def vnarrow(typing: Any, a: Any, v: Any) -> Any:
     return vec(a, v), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vacc_zero(typing: Any, a: Any) -> Any:
     wide = wide_vec(_vec_of(a))
     return wide(a), lambda context, builder, sig, args: _zeros(wide)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vacc_add(typing: Any, acc: Any, v: Any) -> Any:
     if not isinstance(v, Vec) or acc != wide_vec(v):
         raise errors.TypingError(f"cannot add {v} to the accumulator {acc}")
     return acc(acc, v), lambda context, builder, sig, args: add(builder, args[0], widen(builder, args[1]))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vacc_load(typing: Any, a: Any, wide: Any, i: Any, n: Any) -> Any:
     acc = wide_vec(_vec_of(a))
     _memory(wide, acc)
@@ -264,7 +264,7 @@ def vacc_load(typing: Any, a: Any, wide: Any, i: Any, n: Any) -> Any:
     return acc(a, wide, types.intp, types.intp), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vacc_store(typing: Any, acc: Any, wide: Any, i: Any, n: Any) -> Any:
     _memory(wide, acc, write=True)
 

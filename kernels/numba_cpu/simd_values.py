@@ -90,7 +90,7 @@ vcopysign = _elementwise("vcopysign", 2, _call("llvm.copysign"))
 visnan = _elementwise("visnan", 1, lambda builder, x: builder.fcmp_unordered("uno", x, x), lambda vec: Mask(vec.lanes))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vselect(typing: Any, mask: Any, x: Any, y: Any) -> Any:
     vec = _want_vec(x, y)
     if mask != Mask(vec.lanes):
@@ -104,7 +104,7 @@ def vselect(typing: Any, mask: Any, x: Any, y: Any) -> Any:
 
 
 def _over_mask(whole: Callable[[int], int], sign: str) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def over(typing: Any, mask: Any) -> Any:
         if not isinstance(mask, Mask):
             raise errors.TypingError(f"expected a mask, got {mask}")
@@ -172,7 +172,7 @@ def _every(vec: Vec, number: int) -> Any:
     return ir.Constant(_ints(vec), [number] * vec.lanes)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vadd_exponent(typing: Any, x: Any, t: Any) -> Any:
     vec = _want_vec(x, t)
 
@@ -190,7 +190,7 @@ def _from_root(builder: Any, x: Any, vec: Vec) -> Any:
     return builder.add(builder.bitcast(x, _ints(vec)), _every(vec, _ONE[vec.dtype] - _ROOT[vec.dtype]))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vexponent(typing: Any, x: Any) -> Any:
     vec = _want_vec(x)
     mantissa, one = _MANTISSA[vec.dtype], _ONE[vec.dtype]
@@ -205,7 +205,7 @@ def vexponent(typing: Any, x: Any) -> Any:
     return vec(x), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def vsignificand(typing: Any, x: Any) -> Any:
     vec = _want_vec(x)
     mantissa, root = _MANTISSA[vec.dtype], _ROOT[vec.dtype]
@@ -221,7 +221,7 @@ def vsignificand(typing: Any, x: Any) -> Any:
 
 
 def by_dtype(single: float, double: float) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def constant(typing: Any, x: Any) -> Any:
         vec = _want_vec(x)
         number = np.float32(single) if vec.dtype == types.float32 else double
@@ -231,7 +231,7 @@ def by_dtype(single: float, double: float) -> Any:
 
 
 def polynomial(single: tuple[float, ...], double: tuple[float, ...]) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def horner(typing: Any, x: Any) -> Any:
         vec = _want_vec(x)
         table = [float(np.float32(c)) for c in single] if vec.dtype == types.float32 else double

@@ -4,10 +4,10 @@ All have one signature, so that the interpreter can call any of them and a model
 
     void op(int64 *arrays, int64 *dims, int64 *numbers, int64 *context)
 
-`arrays` holds the addresses of the arrays in the order of the op's signature, 0 where one is absent; `dims` the sizes by
-the letters of the signature in order of appearance, then, for ops with a target of kind `label`, whether it is sparse;
-`numbers` the scalars, eight bytes each, float64 but for those of `INTEGERS`; `context` is explained in `context.py`.
-What stands behind an address is a thin wrapper, made here from the op's signature, around the op's body.
+`arrays` holds the addresses of the arrays in the order of the op's signature, 0 where one is absent; `dims` the sizes
+by the letters of the signature in order of appearance, then, for ops with a target of kind `label`, whether it is
+sparse; `numbers` the scalars, eight bytes each, float64 but for those of `INTEGERS`; `context` is explained in
+`context.py`. What stands behind an address is a thin wrapper, made here from the op's signature, around the op's body.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ _NAN = float("nan")
 
 
 @_inline
-def _reduce(x):  # type: ignore[no-untyped-def]
+def _reduce(x):
     """t = k + magic, and r"""
     t = vfma(x, _LOG2_E, _MAGIC(x))
     k = t - _MAGIC(x)
@@ -96,7 +96,7 @@ def _reduce(x):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def vexp(x):  # type: ignore[no-untyped-def]
+def vexp(x):
     t, r = _reduce(x)
     y = vadd_exponent(vfma(vfma(_Q(r), r, 1.0), r, 1.0), t)
     y = vselect(x < _EXP_MIN(x), 0.0, y)
@@ -104,7 +104,7 @@ def vexp(x):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _half_expm1(x):  # type: ignore[no-untyped-def]
+def _half_expm1(x):
     """(eˣ − 1)/2 = 2ᵏ⁻¹·(eʳ − 1) + (2ᵏ⁻¹ − ½) for x below the overflow: half, since 2ᵏ may be too large"""
     x = vselect(x < -40.0, -40.0, x)
     t, r = _reduce(x)
@@ -113,7 +113,7 @@ def _half_expm1(x):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def vexpm1(x):  # type: ignore[no-untyped-def]
+def vexpm1(x):
     y = 2.0 * _half_expm1(x)
     return vselect(x <= _EXP_MAX(x), y, x * _INF)
 
@@ -134,7 +134,7 @@ _ONE_VANISHES = by_dtype(2.0**30, 2.0**60)  # 1 + x = x from here on, at the lat
 
 
 @_inline
-def _log_of(e, f):  # type: ignore[no-untyped-def]
+def _log_of(e, f):
     s = f / (f + 2.0)
     z = s * s
     half = 0.5 * f * f
@@ -142,7 +142,7 @@ def _log_of(e, f):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def vlog(x):  # type: ignore[no-untyped-def]
+def vlog(x):
     small = x < _TINY(x)
     normal = vselect(small, x * _NORMALISE(x), x)
     e = vselect(small, vexponent(normal) - _MANTISSA(x), vexponent(normal))
@@ -153,7 +153,7 @@ def vlog(x):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def vlog1p(x):  # type: ignore[no-untyped-def]
+def vlog1p(x):
     """1 + x = u + c, where u is rounded and c what the rounding left: f = (m − 1) + c·2⁻ᵉ"""
     u = x + 1.0
     c = x - (u - 1.0)
@@ -166,19 +166,19 @@ def vlog1p(x):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def vsigmoid(x):  # type: ignore[no-untyped-def]
+def vsigmoid(x):
     return 1.0 / (vexp(-x) + 1.0)
 
 
 @_inline
-def vtanh(x):  # type: ignore[no-untyped-def]
+def vtanh(x):
     """tanh |x| = −h/(1 + h), where h = (e^(−2|x|) − 1)/2"""
     h = _half_expm1(-2.0 * vabs(x))
     return vcopysign(h / (h + 1.0), x)
 
 
 @_inline
-def vsoftplus(x):  # type: ignore[no-untyped-def]
+def vsoftplus(x):
     """max(x, 0) + log(1 + e^−|x|)"""
     return vmax(x, 0.0) + vlog1p(vexp(-vabs(x)))
 
@@ -201,7 +201,7 @@ _TAIL = by_dtype(14.0, 39.0)  # from here on e^(−a²/2) is 0
 
 
 @_inline
-def _normal_tail(x):  # type: ignore[no-untyped-def]
+def _normal_tail(x):
     """e^(−x²/2), and Φ(−|x|)"""
     a = vabs(x)
     a = vselect(a > _TAIL(x), _TAIL(x), a)
@@ -214,13 +214,13 @@ def _normal_tail(x):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def vnormal(x):  # type: ignore[no-untyped-def]
+def vnormal(x):
     bell, tail = _normal_tail(x)
     return vselect(x <= 0.0, tail, 1.0 - tail), bell * _DENSITY_AT_0
 
 
 @_inline
-def vnormal_cdf(x):  # type: ignore[no-untyped-def]
+def vnormal_cdf(x):
     _, tail = _normal_tail(x)
     return vselect(x <= 0.0, tail, 1.0 - tail)
 
@@ -241,7 +241,7 @@ _TWO_PI = 6.283185307179586
 
 
 @_inline
-def vsincos_2pi(u):  # type: ignore[no-untyped-def]
+def vsincos_2pi(u):
     q = vfma(u, 4.0, _MAGIC(u)) - _MAGIC(u)
     r = vfma(q, -0.25, u)
     z = r * r
@@ -263,7 +263,7 @@ def _loop(body: Any) -> Any:
 def map1(f: Any) -> Any:
     """The body (x, y): y = f(x), where f is on vectors."""
 
-    def body(x, y):  # type: ignore[no-untyped-def]
+    def body(x, y):
         end = x.size - x.size % lanes(x)
         for i in range(0, end, lanes(x)):
             vstore(y, i, f(vload(x, i)))
@@ -276,7 +276,7 @@ def map1(f: Any) -> Any:
 def map2(f: Any) -> Any:
     """The body (a, b, out): out = f(a, b)."""
 
-    def body(a, b, out):  # type: ignore[no-untyped-def]
+    def body(a, b, out):
         end = a.size - a.size % lanes(a)
         for i in range(0, end, lanes(a)):
             vstore(out, i, f(vload(a, i), vload(b, i)))
@@ -290,7 +290,7 @@ def map2(f: Any) -> Any:
 def map1_scalar(f: Any) -> Any:
     """The body (x, y, alpha): y = f(x, α), where f gets α in every lane of a vector."""
 
-    def body(x, y, alpha):  # type: ignore[no-untyped-def]
+    def body(x, y, alpha):
         every = vset(x, alpha)
         end = x.size - x.size % lanes(x)
         for i in range(0, end, lanes(x)):
@@ -304,7 +304,7 @@ def map1_scalar(f: Any) -> Any:
 def map2_scalar(f: Any) -> Any:
     """The body (a, b, out, alpha): out = f(a, b, α), where f gets α in every lane of a vector."""
 
-    def body(a, b, out, alpha):  # type: ignore[no-untyped-def]
+    def body(a, b, out, alpha):
         every = vset(a, alpha)
         end = a.size - a.size % lanes(a)
         for i in range(0, end, lanes(a)):

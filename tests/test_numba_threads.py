@@ -264,15 +264,6 @@ def test_without_new_threads_the_caller_is_alone(team, monkeypatch, possible):
     together(team, 3)
 
 
-def test_each_thread_is_prepared_once():
-    prepared = []
-    team = teams.Team(lambda: prepared.append(threading.current_thread()))
-    who = together(team, 3)
-    together(team, 3)
-    assert set(prepared) == set(who[1:])
-    assert len(prepared) == 2
-
-
 def test_a_finished_job_keeps_nothing_alive(team):
     class Arrays:
         def __call__(self, executor):

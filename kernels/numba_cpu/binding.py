@@ -20,7 +20,7 @@ from .context import WORDS
 from .interpreter import Fix, H
 from .pace import Pace
 from .plan import BARRIER, Instruction, Plan
-from .products import TALL
+from .products import PACK_BYTES, TALL
 
 __all__ = ["Binding", "Data", "Memory", "address_of", "part_starts", "share_bounds"]
 
@@ -103,7 +103,8 @@ class Binding:
         product = table.address("product", self._dtype)
         for v in range(len(self._rows)):
             for t in range(self.shares):
-                self._words[v, t, :2] = product, address_of(self._memory.scratch[t])
+                scratch = self._memory.scratch[t]
+                self._words[v, t, :3] = product, address_of(scratch), address_of(scratch) + scratch.nbytes - PACK_BYTES
                 for i, step in enumerate(steps):
                     if step.compiled and step.op.name != BARRIER:
                         self._place(i, step, v, t)
@@ -242,7 +243,7 @@ class Binding:
         self._starts = np.array([[low for low, _ in bounds] for bounds in self._row_bounds], np.int64)
         self._bases = np.zeros(len(BASES), np.int64)
         self._barrier = barrier_state()
-        self.header = np.zeros(len(H), np.int64)
+        self.header = np.zeros(max(H) + 1, np.int64)
         h = self.header
         h[H.INSTRUCTIONS], h[H.TO_INSTRUCTION] = len(self.plan.instructions), len(self.plan.instructions)
         h[H.SHARES], h[H.WORDS], h[H.FIXES] = self.shares, self._words.shape[2], len(self._fixes[0])

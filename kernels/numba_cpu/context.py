@@ -2,7 +2,7 @@
 
     0           address of the product of this dtype (`products.product`)
     1           address of scratch memory, aligned, for this share alone
-    2           its size in bytes
+    2           address of memory for the product's own use (`products.PACK_BYTES`), or 0
     8 … 31      room for the arguments of a call through an address
 
 In compiled code scratch memory lies there, so that a step allocates nothing; elsewhere it is made when asked for.

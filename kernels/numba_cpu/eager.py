@@ -21,7 +21,7 @@ from .context import WORDS, scratch_bytes
 from .interpreter import H, execute
 from .modes import COMPILED
 from .plan import COUPLED, ONE_AT_A_TIME
-from .products import TALL
+from .products import PACK_BYTES, TALL
 from .simd_width import VECTOR_BYTES
 
 __all__ = ["make_kernel"]
@@ -105,8 +105,9 @@ class Compiled:
             Shared(spec, dtype, attributes, dims, sparse, shares).run(arrays, numbers, str(self._split))
             return
         itemsize = np.dtype(dtype).itemsize
-        scratch = np.empty(scratch_bytes(spec.name, dims, itemsize, VECTOR_BYTES // itemsize) + 64, np.uint8)
-        context = [table.address("product", dtype), _aligned(scratch)] if spec.name in table.NEEDS_CONTEXT else []
+        context, memory = [], None
+        if spec.name in table.NEEDS_CONTEXT:
+            context, memory = _context(dtype, scratch_bytes(spec.name, dims, itemsize, VECTOR_BYTES // itemsize))
         call = _c_function(table.address(spec.name, dtype, attributes))
         addresses = [0 if a is None else address_of(a) for a in arrays]
         call(
@@ -115,6 +116,7 @@ class Compiled:
             _words(numbers or [0]),
             _words(context, WORDS),
         )
+        del memory  # until here
 
 
 class Shared:
@@ -175,19 +177,19 @@ class Shared:
         letters, itemsize = table.letters(spec), np.dtype(self._dtype).itemsize
         n_arrays, n_dims = len(spec.args), len(letters) + 1
         words = np.zeros((self._shares, WORDS + n_arrays + n_dims + len(spec.scalars)), np.int64)
-        need = scratch_bytes(spec.name, self._dims, itemsize, VECTOR_BYTES // itemsize) + 64
-        scratch = [np.empty(need, np.uint8) for _ in range(self._shares)] if spec.name in table.NEEDS_CONTEXT else []
+        need = scratch_bytes(spec.name, self._dims, itemsize, VECTOR_BYTES // itemsize)
+        contexts = [_context(self._dtype, need) for _ in rows] if spec.name in table.NEEDS_CONTEXT else []
         calls = np.zeros(self._shares, np.int64)
         function = table.address(spec.name, self._dtype, attributes)
         for t, (addresses, dims, numbers) in enumerate(rows):
-            if scratch:
-                words[t, :2] = table.address("product", self._dtype), _aligned(scratch[t])
+            if contexts:
+                words[t, :3] = contexts[t][0]
             words[t, WORDS:] = [*addresses, *(dims.get(d, 0) for d in letters), self._sparse, *numbers]
             cut = next(dims[d] for d in ("I" if spec.name == "dense_weights" else "N", "N", "P") if d in dims)
             calls[t] = function if cut or t == 0 else 0
         offsets = np.array([0, WORDS, WORDS + n_arrays, WORDS + n_arrays + n_dims], np.int64)
         nothing, state = np.zeros(16, np.int64), barrier_state()
-        h = np.zeros(len(H), np.int64)
+        h = np.zeros(max(H) + 1, np.int64)
         h[[H.TO_STEP, H.TO_INSTRUCTION, H.INSTRUCTIONS, H.BATCHES, H.SIZE]] = 1
         h[H.SHARES], h[H.WORDS] = self._shares, words.shape[1]
         h[H.CALLS_AT], h[H.OFFSETS_AT], h[H.WORDS_AT] = map(address_of, (calls, offsets, words))
@@ -230,7 +232,9 @@ def _words(values: list[int], size: int = 0) -> Any:
     return (ctypes.c_int64 * max(len(values), size))(*values)
 
 
-def _aligned(scratch: Any) -> int:
-    """Where scratch memory begins on a boundary of 64 bytes; it has as many to spare."""
-    address = address_of(scratch)
-    return address + -address % 64
+def _context(dtype: str, scratch: int) -> tuple[list[int], Any]:
+    """The first words of a context, and the memory that they point to; see `context.py`."""
+    scratch += -scratch % 64
+    memory = np.empty(scratch + PACK_BYTES + 64, np.uint8)
+    start = address_of(memory) + -address_of(memory) % 64
+    return [table.address("product", dtype), start, start + scratch], memory

@@ -57,7 +57,7 @@ class H(IntEnum):
     SUMS_AT = 25  # (shares, steps, columns)
     BARRIER_AT = 26
     BEGINS = 27  # whether the steps begin with this call: then what changes from step to step is put in place
-    DONE = 28  # steps of the job that are done
+    DONE = 40  # steps of the job that are done; apart from what other executors read all the time
 
 
 class Fix(IntEnum):
@@ -116,7 +116,7 @@ def _build() -> Callable[..., None]:
     whole_, batch_, rows_, epochs_, sums_, rate_, normaliser_, step_, _ = (int(f) for f in Fix)
 
     def interpret(header: Any, executors: Any, executor: Any) -> None:
-        h = carray(header, (32,))
+        h = carray(header, (48,))
         shares, count, width = h[n_shares], h[n_instructions], h[n_words]
         state = carray(at_address(h[barrier_at], i8), (1,))
         offsets = carray(at_address(h[offsets_at], i8), (count * 4,))

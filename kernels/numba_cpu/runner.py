@@ -19,6 +19,7 @@ from .binding import Binding, Data, Memory, part_starts
 from .context import scratch_bytes
 from .interpreter import H, execute, repeated
 from .plan import ONE_AT_A_TIME, Plan, make_plan
+from .products import PACK_BYTES
 from .search import SplitSearch, is_independent
 from .simd_width import VECTOR_BYTES
 
@@ -217,7 +218,7 @@ class NumbaRunner:
         if len(memory.parts) < shares - 1 or (memory.parts and part > memory.parts[0].size):
             # Zero, because padding between blocks is added along with them.
             memory.parts, moved = [backend.zeros(part, program.dtype) for _ in range(shares - 1)], True
-        scratch = max((_scratch(op, program.dtype) for op in program.ops), default=0) or 64
+        scratch = max((_scratch(op, program.dtype) for op in program.ops), default=0) + PACK_BYTES
         if len(memory.scratch) < shares or scratch > memory.scratch[0].nbytes:
             memory.scratch, moved = [backend.empty(scratch, np.uint8) for _ in range(shares)], True
         if moved:

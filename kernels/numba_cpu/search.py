@@ -1,8 +1,8 @@
 """Random search in mode "sample", where no candidate depends on another: a job's candidates over several threads.
 
 Each thread runs the same program on a range of the candidates, with buffers of its own, and keeps the best of its
-range. Put together in order, that is what one thread would have found, to the bit: a candidate's numbers follow from its
-number.
+range. Put together in order, that is what one thread would have found, to the bit, because a candidate's numbers follow
+from its own number.
 """
 
 from __future__ import annotations

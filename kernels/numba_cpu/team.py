@@ -13,7 +13,6 @@ numbers are the same. That is also what a job inside a job gets, and a process t
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import itertools
 import os
@@ -24,7 +23,6 @@ from collections.abc import Callable
 from threading import Thread
 from types import TracebackType
 
-from .blas_threads import limit_this_thread
 
 __all__ = ["TEAM", "Crew", "Team"]
 
@@ -148,11 +146,10 @@ class Crew:
 class Team:
     """Pool threads, started when first needed and asleep between jobs, and the lock that says who has them.
 
-    They are daemons and hold up no exit. `prepare` is called once on each of them when it starts.
+    They are daemons and hold up no exit.
     """
 
-    def __init__(self, prepare: Callable[[], None] | None = None) -> None:
-        self._prepare = prepare
+    def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
@@ -189,13 +186,10 @@ class Team:
             self._inboxes.append(inbox)
 
     def _serve(self, executor: int, inbox: SimpleQueue[Job]) -> None:
-        if self._prepare is not None:
-            with contextlib.suppress(Exception):  # a crew would wait for ever for a thread that died here
-                self._prepare()
         while True:
             inbox.get().share(executor)  # no name for the job: it would keep its arrays alive until the next one
 
 
-TEAM = Team(prepare=limit_this_thread)
+TEAM = Team()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=TEAM.forget)

@@ -7,8 +7,8 @@ PReLU (He et al. 2015, "Delving deep into rectifiers") is a leaky ReLU whose slo
     y = x where x > 0, else a·x        dx = dy·(1 or a)        da = Σₙ dy·x where x <= 0
 
 Each op has a reference for NumPy, which judges, and a body for Numba, with which it joins the compiled step. The body
-takes the arrays in the order of the signature and then the numbers; Numba compiles it when it is first needed. `by_rows`
-says that no row depends on another, so that a batch may be given to several threads in pieces, each with an array of
+takes the arrays in the order of the signature and then the numbers; Numba compiles it when it is needed. `by_rows` says
+that no row depends on another, so that a batch may be given to several threads in pieces, each with an array of
 its own for `da`; their sums are added. `tests/test_own_op_example.py` holds the two against each other.
 """
 

@@ -286,7 +286,10 @@ def test_a_finished_job_keeps_nothing_alive(team):
 
 @posix
 @pytest.mark.parametrize("when", ["in the share of the caller", "while the caller waits"])
-def test_an_interrupt_waits_for_the_others(team, when):
+def test_an_interrupt_waits_for_the_others(team, when, request):
+    # A shell that starts pytest in the background has it ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     back = []
 
     def call(executor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -375,3 +376,86 @@ def test_eager_layers_and_large_calls_split_their_work(threads):
         *(nn.functional.dense_backward(x, w, dy, backend=who) for who in ("numba", "numpy")), strict=True
     ):
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+
+
+def test_a_predictor_of_several_threads_meets_at_its_barriers_every_time():
+    """Rows that need each other make the shares wait; a second call must wait as the first did."""
+    before = nn.get_num_threads()
+    nn.set_num_threads(2)
+    rng = np.random.default_rng(0)
+    widths = (65, 163, 69, 231, 40)
+    layers = [part for a, b in itertools.pairwise(widths) for part in (nn.Dense(a, b), nn.GELU())]
+    model = nn.Model(layers, backend="numba", dtype="float64", rng=0)
+    predict = model.predictor(batch=2_000)
+    for _ in range(20):
+        x = rng.standard_normal((2_000, 65))
+        got = predict(x)
+        np.testing.assert_allclose(got, model.predict(x, batch_size=2_000), rtol=1e-9, atol=1e-12)
+    nn.set_num_threads(before)
+
+
+def test_more_threads_than_candidates_for_them():
+    """4481 candidates for 70 threads are 65 for each but the last, who has none."""
+    before = nn.get_num_threads()
+    ends = []
+    for threads, epochs in ((1, 4_482), (70, 4_482)):
+        nn.set_num_threads(threads)
+        layers = [nn.Dense(2, 3), nn.ReLU(), nn.Dense(3, 3)]
+        model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.RandomSearch(0.3, "sample"), backend="numba", rng=0)
+        fit(model, epochs=1, batch_size=None)
+        program, runner = model._programs.runner("train")
+        scalars, steps = model._programs.scalars(program), epochs - 1
+        job = nn.protocol.Job(
+            model._buffers, X, Y, steps=steps, normalisers=np.full(steps, float(len(X))), first_step=2, scalars=scalars
+        )
+        result = runner.run(job)
+        ends.append((model.parameters.tobytes(), result.sums.tobytes()))
+    nn.set_num_threads(before)
+    assert ends[0] == ends[1]
+
+
+def _half(g):
+    g[...] *= 0.5
+
+
+def _half_body(g):
+    for i in range(g.size):
+        g[i] *= 0.5
+
+
+def _more(x, dy, dw):
+    dw += x.T @ dy
+
+
+def _more_body(x, dy, dw):
+    for n in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            for o in range(dy.shape[1]):
+                dw[i, o] += x[n, i] * dy[n, o]
+
+
+@pytest.mark.parametrize("body", [True, False])
+@pytest.mark.parametrize("hidden", [40, 300])  # a weight gradient in parts, and one cut by inputs
+def test_own_ops_that_change_a_gradient_see_all_of_it(hidden, body, threads):
+    half, more = (f"test_{name}_{body}" for name in ("half", "more"))
+    if half not in nn.protocol.OPS:
+        bodies = (_half_body, _more_body) if body else (None, None)
+        nn.register_op(nn.OpSpec(half, "g[P]!"), reference=_half, numba=bodies[0])
+        signature = "x[N,I] dy[N,O] dw[I,O]!"
+        nn.register_op(nn.OpSpec(more, signature, by_rows=True), reference=_more, numba=bodies[1])
+
+    class Changed(nn.Dense):
+        def lower(self, b):
+            x = b.x
+            super().lower(b)
+            b.backward(more, x, b.dy, b.gradient("weights"))
+            b.backward(half, b.gradient("weights", flat=True))
+            b.backward(half, b.gradient("biases", flat=True))
+
+    ends = []
+    for backend in ("numpy", "numba"):
+        layers = [Changed(64, hidden, weight_l2=1e-3), nn.GELU(), Changed(hidden, 10)]
+        model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.SGD(0.1), backend=backend, dtype="float64", rng=0)
+        fit(model, WIDE_X, WIDE_Y, epochs=2, batch_size=70)
+        ends.append(model.parameters)
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-9)

@@ -84,3 +84,24 @@ def test_a_body_with_other_parameters_is_refused():
         with pytest.raises(nn.errors.OptionError, match=said):
             nn.register_op(spec, reference=reference, numba=body)
     assert "bent" not in OPS
+
+
+def test_what_a_body_refers_to_tells_its_versions_apart():
+    from nnfast.kernels.numba_cpu.table import _fingerprint  # noqa: TID251
+
+    def body_with(helper, number=2.0, **names):
+        space = {"helper": helper, "number": number, "np": np, **names}
+        exec("def body(x, y):\n    for i in range(x.size):\n        y.flat[i] = number * helper(x.flat[i])", space)
+        return space["body"]
+
+    def twice(x):
+        return 2 * x
+
+    def thrice(x):
+        return 3 * x
+
+    prints = [_fingerprint(body_with(*given), set()) for given in ((twice,), (twice,), (thrice,), (twice, 3.0))]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+    for unknown in (object(), np.ones(3), [1], pytest):
+        assert _fingerprint(body_with(twice, unknown), set()) is None  # compiled, but not kept on disk

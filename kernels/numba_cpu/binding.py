@@ -6,6 +6,8 @@ arrays of the data, scalars, the key) is put in its place when the job begins, b
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -312,6 +314,20 @@ def part_starts(runs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
     return placed
 
 
-def address_of(array: Any) -> int:
+def _address_of(array: Any) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
+
+
+_word_at = ctypes.c_size_t.from_address
+
+
+def _address_in_header(array: Any) -> int:
+    """The same, ten times faster: CPython's header of an object has two words, and NumPy's first field is the data."""
+    return _word_at(id(array) + _HEADER).value
+
+
+_HEADER = object.__basicsize__
+_tried = [np.empty(3), np.empty((2, 0)), np.arange(4)[1:]]
+_same = sys.implementation.name == "cpython" and all(_address_in_header(a) == _address_of(a) for a in _tried)
+address_of = _address_in_header if _same else _address_of

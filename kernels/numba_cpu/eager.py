@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import inspect
-from typing import Any
+from array import array
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from .simd_width import VECTOR_BYTES
 
 __all__ = ["make_kernel"]
 
+LAYOUTS = 256  # kept per op; a program that calls with ever new shapes begins anew
 SHARED = 1 << 17  # elements of the largest array from which on several threads are worth waking
 
 
@@ -70,14 +72,29 @@ class Body:
             body(*given)
 
 
+class Layout(NamedTuple):
+    """What calls with equal shapes have in common."""
+
+    function: Any  # the compiled op
+    template: Any  # context, arrays, dims, numbers, one word each
+    arrays: int  # where each of these stands
+    dims: int
+    numbers: int
+    scratch: int  # bytes, 0 if the op wants no context
+    shares: int
+    sizes: dict[str, int]
+
+
 class Compiled:
     """Calls an op through the table."""
 
     def __init__(self, spec: OpSpec) -> None:
         self._spec = spec
         self._letters = table.letters(spec)
+        self._typed = [i for i, arg in enumerate(spec.args) if arg.dtype == "T"]
         self._labels = [i for i, arg in enumerate(spec.args) if arg.dtype == "label"]
         self._split = self._split_of(spec)
+        self._layouts: dict[Any, Layout] = {}
 
     @staticmethod
     def _split_of(spec: OpSpec) -> str | None:
@@ -90,33 +107,61 @@ class Compiled:
         spec = self._spec
         if len(arrays) != len(spec.args):
             raise TypeError(f"{spec.name} takes {len(spec.args)} arrays; given: {len(arrays)}")
-        dtype = _dtype(spec, arrays)
-        attributes = tuple((name, keywords[name]) for name in spec.attributes)
+        dtype = next((a.dtype for a in (arrays[i] for i in self._typed) if a is not None), None)
+        attributes = tuple([keywords[name] for name in spec.attributes])
+        shapes = tuple([None if a is None else a.shape for a in arrays])
+        key = dtype, attributes, shapes, num_threads()
+        layout = self._layouts.get(key)
+        if layout is None:
+            if len(self._layouts) >= LAYOUTS:
+                self._layouts.clear()
+            layout = self._layouts[key] = self._lay_out(arrays, str(dtype), attributes)
         numbers = [table.number_bits(name, keywords[name]) for name in spec.scalars]
-        dims: dict[str, int] = {}
-        largest = 0
+        if layout.shares > 1:
+            pairs = tuple(zip(spec.attributes, attributes, strict=True))
+            Shared(spec, str(dtype), pairs, layout.sizes, self._is_sparse(arrays), layout.shares).run(
+                arrays, numbers, str(self._split)
+            )
+            return
+        words = layout.template[:]
+        memory = None
+        if layout.scratch:
+            words[1], words[2], memory = _scratch(layout.scratch)
+        at = layout.arrays
+        for a in arrays:
+            if a is not None:
+                words[at] = address_of(a)
+            at += 1
+        at = layout.numbers
+        for bits in numbers:
+            words[at] = bits
+            at += 1
+        start = words.buffer_info()[0]
+        layout.function(start + 8 * layout.arrays, start + 8 * layout.dims, start + 8 * layout.numbers, start)
+        del memory  # until here
+
+    def _is_sparse(self, arrays: tuple[Any, ...]) -> int:
+        return int(any(arrays[i].ndim == 1 for i in self._labels))
+
+    def _lay_out(self, arrays: tuple[Any, ...], dtype: str, attributes: tuple[Any, ...]) -> Layout:
+        spec = self._spec
+        sizes: dict[str, int] = {}
         for arg, a in zip(spec.args, arrays, strict=True):
             if a is not None:
-                dims.update(zip(arg.shape, a.shape, strict=False))
-                largest = max(largest, a.size)
-        sparse = int(any(arrays[i].ndim == 1 for i in self._labels))
-        shares = num_threads() if largest >= SHARED and self._split else 1
-        if shares > 1:
-            Shared(spec, dtype, attributes, dims, sparse, shares).run(arrays, numbers, str(self._split))
-            return
+                sizes.update(zip(arg.shape, a.shape, strict=False))
+        largest = max((a.size for a in arrays if a is not None), default=0)
         itemsize = np.dtype(dtype).itemsize
-        context, memory = [], None
+        context = [0] * WORDS
+        scratch = 0
         if spec.name in table.NEEDS_CONTEXT:
-            context, memory = _context(dtype, scratch_bytes(spec.name, dims, itemsize, VECTOR_BYTES // itemsize))
-        call = _c_function(table.address(spec.name, dtype, attributes))
-        addresses = [0 if a is None else address_of(a) for a in arrays]
-        call(
-            _words(addresses),
-            _words([*(dims.get(d, 0) for d in self._letters), sparse]),
-            _words(numbers or [0]),
-            _words(context, WORDS),
-        )
-        del memory  # until here
+            context[0] = table.address("product", dtype)
+            scratch = scratch_bytes(spec.name, sizes, itemsize, VECTOR_BYTES // itemsize)
+        dims = [*(sizes.get(d, 0) for d in self._letters), self._is_sparse(arrays)]
+        address = table.address(spec.name, dtype, tuple(zip(spec.attributes, attributes, strict=True)))
+        places = WORDS, WORDS + len(arrays), WORDS + len(arrays) + len(dims)
+        template = array("q", [*context, *[0] * len(arrays), *dims, *[0] * (len(spec.scalars) + 1)])
+        shares = num_threads() if largest >= SHARED and self._split else 1
+        return Layout(_c_function(address), template, *places, scratch, shares, sizes)
 
 
 class Shared:
@@ -178,12 +223,12 @@ class Shared:
         n_arrays, n_dims = len(spec.args), len(letters) + 1
         words = np.zeros((self._shares, WORDS + n_arrays + n_dims + len(spec.scalars)), np.int64)
         need = scratch_bytes(spec.name, self._dims, itemsize, VECTOR_BYTES // itemsize)
-        contexts = [_context(self._dtype, need) for _ in rows] if spec.name in table.NEEDS_CONTEXT else []
+        memory = [_scratch(need) for _ in rows] if spec.name in table.NEEDS_CONTEXT else []
         calls = np.zeros(self._shares, np.int64)
         function = table.address(spec.name, self._dtype, attributes)
         for t, (addresses, dims, numbers) in enumerate(rows):
-            if contexts:
-                words[t, :3] = contexts[t][0]
+            if memory:
+                words[t, :3] = table.address("product", self._dtype), *memory[t][:2]
             words[t, WORDS:] = [*addresses, *(dims.get(d, 0) for d in letters), self._sparse, *numbers]
             cut = next(dims[d] for d in ("I" if spec.name == "dense_weights" else "N", "N", "P") if d in dims)
             calls[t] = function if cut or t == 0 else 0
@@ -228,13 +273,9 @@ def _c_function(address: int) -> Any:
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(address)
 
 
-def _words(values: list[int], size: int = 0) -> Any:
-    return (ctypes.c_int64 * max(len(values), size))(*values)
-
-
-def _context(dtype: str, scratch: int) -> tuple[list[int], Any]:
-    """The first words of a context, and the memory that they point to; see `context.py`."""
-    scratch += -scratch % 64
-    memory = np.empty(scratch + PACK_BYTES + 64, np.uint8)
+def _scratch(size: int) -> tuple[int, int, Any]:
+    """Addresses of scratch memory and of that for the product's own use, and what they lie in; see `context.py`."""
+    size += -size % 64
+    memory = np.empty(size + PACK_BYTES + 64, np.uint8)
     start = address_of(memory) + -address_of(memory) % 64
-    return [table.address("product", dtype), start, start + scratch], memory
+    return start, start + size, memory

@@ -59,10 +59,13 @@ def make_plan(
     """
     forward = [Instruction(op, "rows") for op in gathered]
     update: list[Instruction] = []
+    read = _read_before_update(program)
     for i, op in enumerate(program.ops):
         if i not in idle:
             into = update if op.stage == "update" or update else forward
-            into += _instructions(op, shares)
+            into += (
+                [Instruction(op, "once")] if _touches(op, read) and table.has(op.name) else _instructions(op, shares)
+            )
     blocks = {(b.offset, b.width) for step in forward for b in map(step.op.args.__getitem__, step.parts) if b}
     parts = _runs(sorted(blocks)) if shares > 1 else []
     forward += [_combine(run, share) for share in range(1, shares) for run in parts]
@@ -99,6 +102,33 @@ def _instructions(op: Op, shares: int) -> list[Instruction]:
         if split == "rows" and b is not None and b.space == "gradients" and arg.role != "in"
     ]
     return [Instruction(op, split, tuple(parts))]
+
+
+def _read_before_update(program: Program) -> list[Buffer]:
+    """Blocks of the gradient that an op of one's own reads or changes: whoever fills those does so in one piece.
+
+    A penalty only adds, which it may do before the parts of the shares are added too.
+    """
+    return [
+        b
+        for op in program.ops
+        if op.name in CUSTOM and op.stage != "update"
+        for arg, b in zip(table.spec_of(op.name).args, op.args, strict=True)
+        if b is not None and b.space == "gradients" and arg.role != "out"
+    ]
+
+
+def _touches(op: Op, blocks: list[Buffer]) -> bool:
+    """Whether the op, not one of the update or a penalty, names any of these blocks of the gradient."""
+    return (
+        op.stage != "update"
+        and op.name != "penalty"
+        and any(
+            b is not None and b.space == "gradients" and b.offset < c.offset + c.width and c.offset < b.offset + b.width
+            for b in op.args
+            for c in blocks
+        )
+    )
 
 
 def _split(name: str) -> str:

@@ -181,8 +181,8 @@ _strip_6, _strip_4, _strip_2, _strip_1 = _strip(TALL), _strip(4), _strip(2), _st
 def _columns(m, n, k, a, ao, row, inner, b, bo, ldb, c, co, ldc, start, so, lds, has_start, relu, pack):
     """All columns, a few vectors at a time, for one piece of the inner size.
 
-    Where enough rows share it, that strip of B is first copied to `pack`, row after row: read in place, each of its rows
-    would begin on another page, and in the same few sets of the cache where ldb is a power of two.
+    Where enough rows share it, that strip of B is first copied to `pack`, row after row: read in place, each of its
+    rows would begin on another page, and in the same few sets of the cache where ldb is a power of two.
     """
     step = WIDE * lanes(a)
     packed = m >= PACKED and ldb > step and pack.size >= step * k
@@ -265,7 +265,8 @@ def _checked(context, m, n, k, a, ao, row, inner, b, bo, ldb, c, co, ldc, start,
         if outside:
             raise IndexError("a matrix product reaches outside its arrays")
     pack = np.empty(INNER * WIDE * lanes(a), a.dtype)
-    _tiles(m, n, k, a, ao, row, inner, b, bo, ldb, c, co, ldc, start, so, lds, has_start, relu, pack)
+    f, g, h, s = a.reshape(-1), b.reshape(-1), c.reshape(-1), start.reshape(-1)  # of one type, whatever their rank
+    _tiles(m, n, k, f, ao, row, inner, g, bo, ldb, h, co, ldc, s, so, lds, has_start, relu, pack)
 
 
 def _plain(context, m, n, k, a, ao, row, inner, b, bo, ldb, c, co, ldc, start, so, lds, has_start, relu):

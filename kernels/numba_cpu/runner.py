@@ -104,7 +104,16 @@ class NumbaRunner:
             return None
         self._kept = binding.fill(job, len(job.x), 1)
         binding.span((0, 1), (spans[0].first, spans[0].last), begins=True)
-        return repeated(binding.header, binding.shares, brief=self._seconds(len(job.x)) < BRIEF)
+        brief = self._seconds(len(job.x)) < BRIEF
+        again = repeated(binding.header, binding.shares, brief=brief)
+        if brief or binding.shares == 1:
+            return again
+
+        def together() -> None:  # those who meet at barriers count from 0 again
+            binding.span((0, 1), (spans[0].first, spans[0].last), begins=True)
+            again()
+
+        return together
 
     # ---- one step with cuts -----------------------------------------------------------------------------------------
 

@@ -44,7 +44,8 @@ class SplitSearch:
         threads = num_threads()
         if threads == 1 or job.steps < threads * FEWEST:
             return None
-        ranges = share_bounds(job.steps, threads, 1)
+        ranges = [bounds for bounds in share_bounds(job.steps, threads, 1) if bounds[0] < bounds[1]]
+        threads = len(ranges)  # with very many threads the last ones can be left with nothing
         jobs = [self._part(job, t, *bounds) for t, bounds in enumerate(ranges)]
         runners = [self._first, *(runner for runner, _ in self._others)]
         results: list[Any] = [None] * threads

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import struct
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
+import numba
 import numpy as np
 from numba import carray, types
 
@@ -74,7 +77,11 @@ def number_bits(name: str, value: Any) -> int:
     """A scalar as the 64 bits that stand for it in `numbers`."""
     if name in INTEGERS:
         return (int(value) + 2**63) % 2**64 - 2**63
-    return int(np.float64(value).view(np.int64))
+    bits: int = _INT64.unpack(_FLOAT64.pack(value))[0]
+    return bits
+
+
+_INT64, _FLOAT64 = struct.Struct("q"), struct.Struct("d")
 
 
 def has(op: str) -> bool:
@@ -118,22 +125,60 @@ def body_of(op: str, attributes: tuple[tuple[str, Any], ...] = ()) -> Any:
     return jit(getattr(custom, "py_func", custom))  # compiled with the options of this backend
 
 
+_unkept: list[Any] = []  # compiled ops of users that cannot be told apart from later versions, so not kept on disk
+
+
 @functools.cache
 def address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...] = ()) -> int:
     """The compiled op, from the cache on disk where it is there."""
-    own = _source_of(CUSTOM[op]["numba"]) if op in CUSTOM else ""
-    key = f"{op} {dtype} {attributes} {own}"
+    own: str | None = ""
+    if op in CUSTOM:
+        own = _fingerprint(CUSTOM[op]["numba"], set())
+        if own is None:
+            _unkept.append(numba.cfunc(SIGNATURE, **OPTIONS)(_wrapper(op, dtype, attributes)))
+            return int(_unkept[-1].address)
+    key = f"{op} {spec_of(op).signature if own else ''} {dtype} {attributes} {own}"
     compiled = cache.compile_cfunc(key, lambda: _wrapper(op, dtype, attributes), SIGNATURE, OPTIONS)
     return int(compiled.address)
 
 
-def _source_of(function: Callable[..., Any]) -> str:
-    """What tells two versions of a user's kernel apart: its source, and the values that it closes over."""
-    import inspect
+def _fingerprint(function: Any, seen: set[int]) -> str | None:
+    """What tells two versions of a user's kernel apart: its code, and that of all that it refers to; None if unknown.
 
+    Numba freezes globals and closures into the machine code, so a value that is not understood forbids keeping it.
+    """
     function = getattr(function, "py_func", function)
-    closed = [cell.cell_contents for cell in function.__closure__ or ()]
-    return f"{function.__module__} {inspect.getsource(function)} {closed!r}"
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return None
+    if id(code) in seen:
+        return ""
+    seen.add(id(code))
+    closed = dict(zip(code.co_freevars, (cell.cell_contents for cell in function.__closure__ or ()), strict=True))
+    names = {name for name in code.co_names if name in function.__globals__}
+    parts = [code.co_code.hex(), repr([c for c in code.co_consts if not hasattr(c, "co_code")]), repr(code.co_names)]
+    if any(hasattr(c, "co_code") for c in code.co_consts):
+        return None
+    for name, value in sorted({**{n: function.__globals__[n] for n in names}, **closed}.items()):
+        text = _of_value(value, seen)
+        if text is None:
+            return None
+        parts.append(f"{name}={text}")
+    return " ".join(parts)
+
+
+def _of_value(value: Any, seen: set[int]) -> str | None:
+    """A global or closed-over value in words; None where its words would not say all."""
+    if isinstance(value, ModuleType):
+        return value.__name__ if value.__name__ in ("numpy", "math", "numba") else None
+    if isinstance(value, (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)):
+        return repr(value)
+    if isinstance(value, tuple):
+        texts = [_of_value(v, seen) for v in value]
+        return None if None in texts else repr(texts)
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    return _fingerprint(value, seen)
 
 
 def _wrapper(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> Callable[..., None]:

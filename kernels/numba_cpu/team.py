@@ -23,7 +23,6 @@ from collections.abc import Callable
 from threading import Thread
 from types import TracebackType
 
-
 __all__ = ["TEAM", "Crew", "Team"]
 
 Call = Callable[[int], object]

@@ -22,7 +22,9 @@ def register_op(spec: OpSpec, *, reference: Kernel, numba: Any = None, cuda: Any
                 scalars by position. An absent array comes with no elements, a `label` target as two arrays (indices
                 (N,) int64 and rows (N, O), one of them empty), a lone number as an array of one element. With
                 `spec.attributes` it is instead a function of these, by keyword, that returns such a function.
-                It must write to nothing but its outputs, and cannot raise. `nnfast/examples/own_op.py` shows one.
+                It must write to nothing but its outputs, and cannot raise. Written as loops it is compiled once and
+                kept on disk; expressions over whole arrays allocate, and are compiled again by every process.
+                `nnfast/examples/own_op.py` shows one.
     cuda        not used yet
 
     A backend without a version of its own cuts the program and runs the reference there. With `spec.by_rows` the

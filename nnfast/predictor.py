@@ -57,6 +57,10 @@ class Predictor:
         out[...] = self._y
         return out
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is a new predictor of the copied model: what is resolved beforehand are addresses."""
+        return type(self), (self._model, self._shape[0])
+
     def _run(self) -> None:
         """With the numbers of the layers as they are now."""
         self._job.scalars = self._model._programs.scalars(self._program)

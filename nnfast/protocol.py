@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from nnfast.errors import OptionError
 from nnfast.ops import CUSTOM, OPS, Arg, OpSpec
 from nnfast.threads import get_num_threads as num_threads  # the number of threads that backends may use
 
@@ -44,6 +45,7 @@ __all__ = [
     "Op",
     "OpReport",
     "OpSpec",
+    "OptionError",
     "Result",
     "Runner",
     "num_threads",

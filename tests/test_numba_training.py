@@ -459,3 +459,38 @@ def test_own_ops_that_change_a_gradient_see_all_of_it(hidden, body, threads):
         fit(model, WIDE_X, WIDE_Y, epochs=2, batch_size=70)
         ends.append(model.parameters)
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-9)
+
+
+def test_a_copied_predictor_has_its_own_memory():
+    import copy
+    import pickle
+
+    model = wide()
+    want = model.predict(WIDE_X[:140])
+    for batch in (1, 140):
+        predict = model.predictor(batch)
+        for twin in (copy.deepcopy(predict), pickle.loads(pickle.dumps(predict))):
+            np.testing.assert_allclose(twin(WIDE_X[:batch]), want[:batch], rtol=1e-5, atol=1e-6)
+    _, runner = model._programs.runner("predict")
+    with pytest.raises(TypeError, match="addresses"):
+        copy.deepcopy(runner)
+
+
+def test_an_own_body_that_does_not_compile_is_named():
+    spec = nn.OpSpec("hopeless", "x[N,I] -> y[N,I]")
+
+    def reference(x, y):
+        y[...] = x
+
+    nn.register_op(spec, reference=reference, numba=lambda x, y: undefined_name(x))  # noqa: F821
+
+    class Hopeless(nn.Layer):
+        def lower(self, b):
+            b.forward("hopeless", b.x, b.output(b.x.width))
+
+    model = nn.Model([nn.Dense(2, 3), Hopeless()], backend="numba", rng=0)
+    try:
+        with pytest.raises(nn.errors.OptionError, match=r"op 'hopeless': its numba body does not compile: .*undefined"):
+            model.predict(X)
+    finally:
+        del nn.protocol.OPS["hopeless"], nn.protocol.CUSTOM["hopeless"]

@@ -70,6 +70,18 @@ def test_training_agrees_and_stays_compiled():
     assert not np.allclose(ends[0].model.get_weights()[2], 0.25)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_frozen_layer_keeps_its_slopes(backend):
+    layers = [nn.Dense(2, 4), own_op.PReLU(4), nn.Dense(4, 3)]
+    model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(0.1), backend=backend, rng=0)
+    layers[1].trainable = False
+    before = model.get_weights()
+    model.fit(np.eye(2), np.array([0, 1]), epochs=3, verbose=0)
+    after = model.get_weights()
+    np.testing.assert_array_equal(after[2], before[2])
+    assert not np.allclose(after[0], before[0])
+
+
 def test_the_program_runs(capsys):
     assert own_op.main(["--epochs", "5"]) == 0
     assert "PReLU" in capsys.readouterr().out
@@ -103,5 +115,20 @@ def test_what_a_body_refers_to_tells_its_versions_apart():
     prints = [_fingerprint(body_with(*given), set()) for given in ((twice,), (twice,), (thrice,), (twice, 3.0))]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
+
+    def closing_over(k):
+        return lambda x: k * x
+
+    def both(f, g):
+        return _fingerprint(body_with(lambda x: f(x) + g(x)), set())
+
+    def default(k):
+        def f(x, k=k):
+            return k * x
+
+        return f
+
+    assert both(closing_over(2.0), closing_over(3.0)) != both(closing_over(2.0), closing_over(5.0))
+    assert _fingerprint(default(2.0), set()) != _fingerprint(default(5.0), set())
     for unknown in (object(), np.ones(3), [1], pytest):
         assert _fingerprint(body_with(twice, unknown), set()) is None  # compiled, but not kept on disk

@@ -58,7 +58,10 @@ class NumbaBackend(ReferenceBackend):
         """Compile every op, in every variant, or load it from the cache; yields the name of each when it is there."""
         from . import table
         from .interpreter import prepare
+        from .modes import COMPILED
 
+        if not COMPILED:  # one of Numba's switches is set: nothing is compiled ahead
+            return
         prepare()
         yield "interpreter"
         for op, attributes in table.variants():
@@ -78,7 +81,8 @@ def _tell(key: str) -> None:
     """The first compilation of a process takes seconds, so the user is told what he waits for."""
     from . import cache
 
-    where = f"they are kept in {cache.folder()}" if cache.folder() else "they are not kept: the cache is off"
+    place = cache.folder()
+    where = f"they are kept in {place}" if place else "they are not kept: there is no cache (NNFAST_CACHE)"
     print(f"nnfast: compiling kernels for this machine, which takes some seconds once; {where}", file=sys.stderr)
 
 

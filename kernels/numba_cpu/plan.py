@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from nnfast.protocol import ALIGNMENT, CUSTOM, Buffer, Op
 
 from . import table
@@ -67,7 +69,7 @@ def make_plan(
                 [Instruction(op, "once")] if _touches(op, read) and table.has(op.name) else _instructions(op, shares)
             )
     blocks = {(b.offset, b.width) for step in forward for b in map(step.op.args.__getitem__, step.parts) if b}
-    parts = _runs(sorted(blocks)) if shares > 1 else []
+    parts = _runs(sorted(blocks), program.dtype) if shares > 1 else []
     forward += [_combine(run, share) for share in range(1, shares) for run in parts]
     if any(b is not None and b.space == "gradients" for op in program.ops for b in op.args):
         update.insert(0, _internal("check", (_flat("gradients", 0, program.layout.size), _CHECKED)))
@@ -163,9 +165,9 @@ def _combine(run: tuple[int, int], share: int) -> Instruction:
     return _internal("combine", (_flat("gradients", *run), _flat(f"part {share}", *run)), "backward")
 
 
-def _runs(blocks: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _runs(blocks: list[tuple[int, int]], dtype: str) -> list[tuple[int, int]]:
     """The blocks, joined to longer runs where only padding lies between them."""
-    step = ALIGNMENT // 4  # of float32; for float64 the gap is smaller still
+    step = ALIGNMENT // np.dtype(dtype).itemsize
     runs: list[tuple[int, int]] = []
     for offset, width in blocks:
         if runs and offset - sum(runs[-1]) < step:

@@ -65,6 +65,9 @@ class NumbaRunner:
             if program.ops[i].name != "python" and backend.kernel(program.ops[i].name) is None:
                 raise LookupError(f"backend {backend.name!r} has no kernel for the op {program.ops[i].name!r}")
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a runner holds addresses of its own memory: copy the model, which compiles another")
+
     def report(self) -> list[OpReport]:
         return [_report(op, i in self._python, self.backend) for i, op in enumerate(self.program.ops)]
 

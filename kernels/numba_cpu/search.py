@@ -7,6 +7,7 @@ from its own number.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +54,18 @@ class SplitSearch:
         def search(t: int) -> None:
             results[t] = runners[t].run_alone(jobs[t])
 
-        with TEAM.lend(threads) as crew:
-            if crew.size == threads:
-                crew.run(search)
-            else:
-                for t in range(threads):
-                    search(t)
-        job.done = job.steps
-        return self._merge(job, jobs, results)
+        try:
+            with TEAM.lend(threads) as crew:
+                if crew.size == threads:
+                    crew.run(search)
+                else:
+                    for t in range(threads):
+                        search(t)
+        finally:  # Ctrl-C is heard when the threads are done, or, alone, after a range: what follows on is whole
+            whole = list(itertools.takewhile(lambda r: r is not None, results))
+            job.done = sum(part.steps for part in jobs[: len(whole)])
+            result = self._merge(job, jobs[: len(whole)], whole) if whole else None
+        return result
 
     def _part(self, job: Job, t: int, low: int, high: int) -> Job:
         """The candidates low … high − 1 as a job of its own; all but the first have their own buffers."""

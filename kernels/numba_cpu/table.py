@@ -13,6 +13,7 @@ sparse; `numbers` the scalars, eight bytes each, float64 but for those of `INTEG
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,7 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from nnfast.protocol import CUSTOM, OPS, Arg, OpSpec
+from nnfast.protocol import CUSTOM, OPS, Arg, OpSpec, OptionError
 
 from . import bodies, cache
 from .addresses import SIGNATURE, as_float64, at_address
@@ -131,15 +132,29 @@ _unkept: list[Any] = []  # compiled ops of users that cannot be told apart from 
 @functools.cache
 def address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...] = ()) -> int:
     """The compiled op, from the cache on disk where it is there."""
-    own: str | None = ""
     if op in CUSTOM:
-        own = _fingerprint(CUSTOM[op]["numba"], set())
+        return _own_address(op, dtype, attributes)
+    key = f"{op} {dtype} {attributes}"
+    compiled = cache.compile_cfunc(key, lambda: _wrapper(op, dtype, attributes), SIGNATURE, OPTIONS)
+    return int(compiled.address)
+
+
+def _own_address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> int:
+    """The same for an op of the user's, whose body may not compile, or not be known well enough to be kept."""
+    own = _fingerprint(CUSTOM[op]["numba"], set())
+    try:
         if own is None:
             _unkept.append(numba.cfunc(SIGNATURE, **OPTIONS)(_wrapper(op, dtype, attributes)))
             return int(_unkept[-1].address)
-    key = f"{op} {spec_of(op).signature if own else ''} {dtype} {attributes} {own}"
-    compiled = cache.compile_cfunc(key, lambda: _wrapper(op, dtype, attributes), SIGNATURE, OPTIONS)
-    return int(compiled.address)
+        digest = hashlib.sha256(own.encode()).hexdigest()[:16]
+        key = f"{op} {spec_of(op).signature} {dtype} {attributes} {digest}"
+        made = cache.compile_cfunc(key, lambda: _wrapper(op, dtype, attributes), SIGNATURE, OPTIONS)
+        return int(made.address)
+    except numba.core.errors.NumbaError as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        noise = ("Failed in", "During:", "File ", "<source", "^")
+        cause = next((line for line in said if not line.startswith(noise)), said[0] if said else "no reason given")
+        raise OptionError(f"op {op!r}: its numba body does not compile: {cause}") from error
 
 
 def _fingerprint(function: Any, seen: set[int]) -> str | None:
@@ -151,15 +166,17 @@ def _fingerprint(function: Any, seen: set[int]) -> str | None:
     code = getattr(function, "__code__", None)
     if code is None:
         return None
-    if id(code) in seen:
+    if id(function) in seen:
         return ""
-    seen.add(id(code))
+    seen.add(id(function))
     closed = dict(zip(code.co_freevars, (cell.cell_contents for cell in function.__closure__ or ()), strict=True))
     names = {name for name in code.co_names if name in function.__globals__}
     parts = [code.co_code.hex(), repr([c for c in code.co_consts if not hasattr(c, "co_code")]), repr(code.co_names)]
     if any(hasattr(c, "co_code") for c in code.co_consts):
         return None
-    for name, value in sorted({**{n: function.__globals__[n] for n in names}, **closed}.items()):
+    values = {n: function.__globals__[n] for n in names} | closed
+    defaults = {"defaults": function.__defaults__, "keyword defaults": tuple((function.__kwdefaults__ or {}).items())}
+    for name, value in sorted((values | defaults).items()):
         text = _of_value(value, seen)
         if text is None:
             return None

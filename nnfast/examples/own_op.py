@@ -33,8 +33,10 @@ def prelu(x: Any, a: Any, y: Any) -> None:
 
 
 def prelu_backward(x: Any, a: Any, dy: Any, dx: Any, da: Any) -> None:
+    """`da` is None where the layer is frozen."""
     dx[...] = np.where(x <= 0, a * dy, dy)
-    da[...] = np.where(x <= 0, x * dy, 0).sum(axis=0)
+    if da is not None:
+        da[...] = np.where(x <= 0, x * dy, 0).sum(axis=0)
 
 
 def prelu_body(x, a, y):  # type: ignore[no-untyped-def]
@@ -45,14 +47,16 @@ def prelu_body(x, a, y):  # type: ignore[no-untyped-def]
 
 
 def prelu_backward_body(x, a, dy, dx, da):  # type: ignore[no-untyped-def]
-    """`da` is the gradient of a parameter: filled here with the sum over the rows that this call was given."""
-    for i in range(a.size):
+    """`da` is filled with the sum over the rows that this call was given; it has no elements in a frozen layer."""
+    wanted = da.size > 0
+    for i in range(da.size):
         da[i] = 0
     for n in range(x.shape[0]):
         for i in range(x.shape[1]):
             if x[n, i] <= 0:
                 dx[n, i] = a[i] * dy[n, i]
-                da[i] += x[n, i] * dy[n, i]
+                if wanted:
+                    da[i] += x[n, i] * dy[n, i]
             else:
                 dx[n, i] = dy[n, i]
 
@@ -62,7 +66,7 @@ def register() -> None:
     if "prelu" in nn.protocol.OPS:
         return
     forward = nn.OpSpec("prelu", "x[N,I] a[I] -> y[N,I]", "y = x if x > 0 else a·x", flops=2, by_rows=True)
-    backward = nn.OpSpec("prelu_backward", "x[N,I] a[I] dy[N,I] -> dx[N,I] da[I]", flops=4, by_rows=True)
+    backward = nn.OpSpec("prelu_backward", "x[N,I] a[I] dy[N,I] -> dx[N,I] da[I]?", flops=4, by_rows=True)
     nn.register_op(forward, reference=prelu, numba=prelu_body)
     nn.register_op(backward, reference=prelu_backward, numba=prelu_backward_body)
 

@@ -28,7 +28,7 @@ from nnfast.protocol import CUSTOM, OPS, Arg, OpSpec, OptionError
 
 from . import bodies, cache
 from .addresses import SIGNATURE, as_float64, at_address
-from .modes import OPTIONS, jit
+from .modes import OPTIONS, inlined, jit
 
 __all__ = [
     "INTEGERS",
@@ -219,7 +219,7 @@ def _wrapper(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> Ca
         "carray": carray,
         "float_bits": as_float64,
         "place": at_address,
-        "body": body_of(op, attributes),
+        "body": inlined(body_of(op, attributes)),
         "T": _TYPES[dtype],
         "F8": types.float64,
         "I8": types.int64,

@@ -28,7 +28,8 @@ from .simd_width import VECTOR_BYTES
 __all__ = ["make_kernel"]
 
 LAYOUTS = 256  # kept per op; a program that calls with ever new shapes begins anew
-SHARED = 1 << 17  # elements of the largest array from which on several threads are worth waking
+SHARED = 80e-6  # seconds alone, roughly, from which on several threads are worth waking
+SPEED = 1e11  # floating-point operations per second of one core, and bytes per second while they fit its cache
 
 
 def make_kernel(op: str) -> Kernel:
@@ -149,7 +150,6 @@ class Compiled:
         for arg, a in zip(spec.args, arrays, strict=True):
             if a is not None:
                 sizes.update(zip(arg.shape, a.shape, strict=False))
-        largest = max((a.size for a in arrays if a is not None), default=0)
         itemsize = np.dtype(dtype).itemsize
         context = [0] * WORDS
         scratch = 0
@@ -160,7 +160,9 @@ class Compiled:
         address = table.address(spec.name, dtype, tuple(zip(spec.attributes, attributes, strict=True)))
         places = WORDS, WORDS + len(arrays), WORDS + len(arrays) + len(dims)
         template = array("q", [*context, *[0] * len(arrays), *dims, *[0] * (len(spec.scalars) + 1)])
-        shares = num_threads() if largest >= SHARED and self._split else 1
+        moved = sum(a.nbytes for a in arrays if a is not None)
+        seconds = (spec.flops(sizes, frozenset()) + moved) / SPEED if self._split else 0.0
+        shares = num_threads() if seconds > SHARED else 1
         return Layout(_c_function(address), template, *places, scratch, shares, sizes)
 
 

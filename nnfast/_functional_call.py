@@ -116,6 +116,10 @@ def in_place(op: str, backend: BackendLike, arrays: Mapping[str, Any], **scalars
         raise DTypeError(
             f"{args[0].name} is {kind}; it is updated in place, so it must be a NumPy array of float32 or float64"
         )
+    if _simple(args, arrays, first):
+        flat = (None if arrays[arg.name] is None else arrays[arg.name].reshape(-1) for arg in args)
+        execute(op, backend, *flat, **scalars)
+        return
     dtype = first.dtype.newbyteorder("=")
     hosts: dict[str, Array] = {}
     for arg in args:
@@ -138,6 +142,20 @@ def in_place(op: str, backend: BackendLike, arrays: Mapping[str, Any], **scalars
     for name in written & work.keys():
         if work[name] is not hosts[name]:
             hosts[name][...] = work[name]
+
+
+def _simple(args: Sequence[Arg], arrays: Mapping[str, Any], first: Array) -> bool:
+    """Whether the arrays are as nearly always: alike, in one piece each, and apart. Others are looked at closely."""
+    given = [(arg.role, arrays[arg.name]) for arg in args if arrays[arg.name] is not None]
+    dtype, shape = first.dtype, first.shape
+    for role, a in given:
+        if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape:
+            return False
+        flags = a.flags
+        if not (flags.c_contiguous and flags.aligned and (role == "in" or flags.writeable)):
+            return False
+    apart = all(not np.may_share_memory(a, b) for (_, a), (_, b) in combinations(given, 2))
+    return apart and dtype.isnative and all(arg.dtype == "T" for arg in args)
 
 
 def _kind(args: Sequence[Arg], name: str) -> str:

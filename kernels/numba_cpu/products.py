@@ -32,7 +32,7 @@ __all__ = ["PACK_BYTES", "TALL", "multiply", "product"]
 WIDE = 4 if VECTOR_BYTES == 64 or sys.platform == "darwin" else 2
 TALL = 6
 PACKED = 192 if VECTOR_BYTES == 64 else 24  # rows that share a strip of B from which on copying it pays (measured)
-INNER = 512  # the inner size is taken in pieces, so that a column of tiles of B stays in the second-level cache
+INNER = 1024  # the inner size is taken in pieces, so that a column of tiles of B stays in the second-level cache
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 

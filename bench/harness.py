@@ -37,7 +37,7 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-PAUSE = 0.02  # seconds; GNU OpenMP's threads spin for a few milliseconds before they sleep
+PAUSE = 0.15  # seconds; threads of OpenMP and OpenBLAS spin for a while before they sleep
 SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",

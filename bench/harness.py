@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from nnfast.threads import cpu_count
+
 __all__ = [
     "Failed",
     "Worker",
@@ -58,7 +60,7 @@ def parser(description: str, rounds: int, seconds: float) -> argparse.ArgumentPa
         "--backend", action="append", metavar="NAME", help="one of several of nnfast's (default: all that work)"
     )
     p.add_argument(
-        "--threads", type=int, default=min(2, _cpus()), metavar="N", help="of everybody (default: %(default)s)"
+        "--threads", type=int, default=min(2, cpu_count()), metavar="N", help="of everybody (default: %(default)s)"
     )
     p.add_argument("--rounds", type=int, default=rounds, metavar="N", help="interleaved rounds (default: %(default)s)")
     p.add_argument("--seconds", type=float, default=seconds, help="per contender and round (default: %(default)s)")
@@ -70,15 +72,11 @@ def parser(description: str, rounds: int, seconds: float) -> argparse.ArgumentPa
 
 def options_of(p: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     options = p.parse_args(argv)
-    if options.threads < 1 or options.threads > _cpus():
-        p.error(f"--threads {options.threads}: this process may use {_cpus()} CPUs")
+    if options.threads < 1 or options.threads > cpu_count():
+        p.error(f"--threads {options.threads}: this process may use {cpu_count()} CPUs")
     if options.quick:
         options.rounds, options.seconds = 3, 0.02
     return options
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def backends(asked: list[str] | None) -> list[str]:

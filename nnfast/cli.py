@@ -73,6 +73,7 @@ def _facts() -> dict[str, Any]:
 
     import nnfast
     from nnfast.registry import available_backends
+    from nnfast.threads import cpu_count
 
     return {
         "nnfast": nnfast.__version__,
@@ -80,7 +81,7 @@ def _facts() -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": _processor(),
-        "cpus": _cpus(),
+        "cpus": cpu_count(),
         "blas": _blas(),
         "NNFAST_BACKEND": os.environ.get("NNFAST_BACKEND"),
         "backends": {name: str(found) for name, found in available_backends().items()},
@@ -110,15 +111,6 @@ def _processor() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _cpus() -> int:
-    """The CPUs that this process may use: a container or taskset may allow fewer than the machine has."""
-    import os
-
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _blas() -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from nnfast._numbers import integer
 from nnfast.errors import OptionError
 
-__all__ = ["get_num_threads", "set_num_threads"]
+__all__ = ["cpu_count", "get_num_threads", "set_num_threads"]
 
 ENVIRONMENT = "NNFAST_NUM_THREADS"
 CGROUPS = "/sys/fs/cgroup"
@@ -52,9 +52,13 @@ def _from_environment() -> int | None:
     return int(text)
 
 
+def cpu_count() -> int:
+    """The CPUs that this process may run on: taskset, for one, may allow fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _usable_cpus() -> int:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cpus, *(math.ceil(quota) for quota in _quotas())]))
+    return max(1, min([cpu_count(), *(math.ceil(quota) for quota in _quotas())]))
 
 
 def _quotas() -> Iterator[float]:

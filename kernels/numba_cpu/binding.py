@@ -16,6 +16,7 @@ import numpy as np
 
 from nnfast.protocol import Buffer, Job
 
+from ..reference.runner import in_sums
 from . import table
 from .barrier import barrier_state
 from .context import WORDS
@@ -116,7 +117,7 @@ class Binding:
         spec, words = table.spec_of(step.op.name), self._words[v, t]
         arrays, dims, numbers = (int(o) for o in self._offsets[i, 1:])
         span = self._span(step, v, t)
-        sizes = {"L": 0}
+        sizes: dict[str, int] = {}
         for k, (arg, b) in enumerate(zip(spec.args, step.op.args, strict=True)):
             if b is not None:
                 sizes |= {
@@ -226,7 +227,7 @@ class Binding:
         rows = self._rows[-1] if batch == self.header[H.BATCHES] - 1 else self._rows[0]
         shape = tuple(rows if isinstance(n, str) else n for n in b.shape)
         if b.space == "sums":
-            return sums[b.offset, ...] if not shape else sums[b.offset : b.offset + b.width].reshape(shape)
+            return in_sums(sums, b)
         if b.space == "arena":
             start = b.offset * self.plan.program.arena_rows(rows)
             return self._memory.arena[start : start + rows * b.width].reshape(shape)

@@ -2,7 +2,7 @@
 
     0           address of the product of this dtype (`products.product`)
     1           address of scratch memory, aligned, for this share alone
-    2           address of memory for the product's own use (`products.PACK_BYTES`), or 0
+    2           address of memory for the product's own use (`products.PACK_BYTES`)
     8 … 31      room for the arguments of a call through an address
 
 In compiled code scratch memory lies there, so that a step allocates nothing; elsewhere it is made when asked for.
@@ -10,22 +10,26 @@ In compiled code scratch memory lies there, so that a step allocates nothing; el
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numba import carray, types
 
 from .addresses import at_address
 from .modes import COMPILED, jit
+from .simd_width import VECTOR_BYTES
 
 __all__ = ["WORDS", "scratch", "scratch_bytes", "scratch_float64"]
 
 WORDS = 32
 
 
-def scratch_bytes(op: str, dims: dict[str, int], itemsize: int, lanes: int) -> int:
-    """How much scratch memory a call of this op needs at most."""
-    if op == "product" or "I" not in dims or "O" not in dims:
+def scratch_bytes(dims: Mapping[str, int], dtype: str) -> int:
+    """How much scratch memory a call with these dimensions needs at most."""
+    if "I" not in dims or "O" not in dims:
         return 0
-    inputs, outputs = dims["I"], dims["O"]
+    itemsize = np.dtype(dtype).itemsize
+    inputs, outputs, lanes = dims["I"], dims["O"], VECTOR_BYTES // itemsize
     sums = 8 * (outputs * lanes if outputs < lanes else outputs + lanes)
     return max(sums, inputs * outputs * itemsize) + 64
 

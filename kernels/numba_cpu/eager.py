@@ -21,9 +21,8 @@ from .binding import ELEMENT_STEP, ROW_STEP, address_of, share_bounds
 from .context import WORDS, scratch_bytes
 from .interpreter import H, execute
 from .modes import COMPILED
-from .plan import COUPLED, ONE_AT_A_TIME
+from .plan import split_of
 from .products import PACK_BYTES, TALL
-from .simd_width import VECTOR_BYTES
 
 __all__ = ["make_kernel"]
 
@@ -50,23 +49,34 @@ def make_kernel(op: str) -> Kernel:
     return kernel
 
 
+def _typed(spec: OpSpec) -> list[int]:
+    """The places of the arrays that have the working dtype."""
+    return [i for i, arg in enumerate(spec.args) if arg.dtype == "T"]
+
+
+def _dtype(typed: list[int], arrays: tuple[Any, ...]) -> Any:
+    """The working dtype of a call."""
+    return next((a.dtype for a in (arrays[i] for i in typed) if a is not None), None)
+
+
 class Body:
     """Calls an op's body as it reads, for the two modes in which nothing goes through the table."""
 
     def __init__(self, spec: OpSpec) -> None:
         self._spec = spec
+        self._typed = _typed(spec)
         self._context = np.zeros(WORDS, np.int64)
 
     def __call__(self, arrays: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         spec = self._spec
         body = table.body_of(spec.name, tuple((name, keywords[name]) for name in spec.attributes))
-        dtype = _dtype(spec, arrays)
+        dtype = _dtype(self._typed, arrays)
         given: list[Any] = []
         for arg, a in zip(spec.args, arrays, strict=True):
             given += _as_body_takes(arg, a, dtype)
         for name in spec.scalars:
-            whole = name in table.INTEGERS
-            given.append(np.int64(_signed(keywords[name])) if whole else np.float64(keywords[name]))
+            whole, value = name in table.INTEGERS, keywords[name]
+            given.append(np.int64(table.number_bits(name, value)) if whole else np.float64(value))
         if spec.name in table.NEEDS_CONTEXT:
             given.append(self._context)
         with np.errstate(all="ignore"):
@@ -92,7 +102,7 @@ class Compiled:
     def __init__(self, spec: OpSpec) -> None:
         self._spec = spec
         self._letters = table.letters(spec)
-        self._typed = [i for i, arg in enumerate(spec.args) if arg.dtype == "T"]
+        self._typed = _typed(spec)
         self._labels = [i for i, arg in enumerate(spec.args) if arg.dtype == "label"]
         self._split = self._split_of(spec)
         self._layouts: dict[Any, Layout] = {}
@@ -100,15 +110,15 @@ class Compiled:
     @staticmethod
     def _split_of(spec: OpSpec) -> str | None:
         """The dimension that a large call is cut along; None where it cannot be."""
-        if spec.name in CUSTOM or spec.name in COUPLED | ONE_AT_A_TIME | {"clip_by_global_norm"}:
+        if spec.name in CUSTOM or spec.name == "clip_by_global_norm":
             return None
-        return spec.args[0].shape[0] if spec.args[0].shape[0] in "NP" else None
+        return {"rows": "N", "elements": "P"}.get(split_of(spec.name))
 
     def __call__(self, arrays: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         spec = self._spec
         if len(arrays) != len(spec.args):
             raise TypeError(f"{spec.name} takes {len(spec.args)} arrays; given: {len(arrays)}")
-        dtype = next((a.dtype for a in (arrays[i] for i in self._typed) if a is not None), None)
+        dtype = _dtype(self._typed, arrays)
         attributes = tuple([keywords[name] for name in spec.attributes])
         shapes = tuple([None if a is None else a.shape for a in arrays])
         key = dtype, attributes, shapes, num_threads()
@@ -150,12 +160,11 @@ class Compiled:
         for arg, a in zip(spec.args, arrays, strict=True):
             if a is not None:
                 sizes.update(zip(arg.shape, a.shape, strict=False))
-        itemsize = np.dtype(dtype).itemsize
         context = [0] * WORDS
         scratch = 0
         if spec.name in table.NEEDS_CONTEXT:
             context[0] = table.address("product", dtype)
-            scratch = scratch_bytes(spec.name, sizes, itemsize, VECTOR_BYTES // itemsize)
+            scratch = scratch_bytes(sizes, dtype)
         dims = [*(sizes.get(d, 0) for d in self._letters), self._is_sparse(arrays)]
         address = table.address(spec.name, dtype, tuple(zip(spec.attributes, attributes, strict=True)))
         places = WORDS, WORDS + len(arrays), WORDS + len(arrays) + len(dims)
@@ -221,10 +230,10 @@ class Shared:
 
     def _execute(self, spec: OpSpec, rows: Any, attributes: Any) -> None:
         """Lay out one instruction for the interpreter and run it."""
-        letters, itemsize = table.letters(spec), np.dtype(self._dtype).itemsize
+        letters = table.letters(spec)
         n_arrays, n_dims = len(spec.args), len(letters) + 1
         words = np.zeros((self._shares, WORDS + n_arrays + n_dims + len(spec.scalars)), np.int64)
-        need = scratch_bytes(spec.name, self._dims, itemsize, VECTOR_BYTES // itemsize)
+        need = scratch_bytes(self._dims, self._dtype)
         memory = [_scratch(need) for _ in rows] if spec.name in table.NEEDS_CONTEXT else []
         calls = np.zeros(self._shares, np.int64)
         function = table.address(spec.name, self._dtype, attributes)
@@ -249,14 +258,7 @@ def _is_sum(arg: Arg, a: Any, along: str) -> bool:
     return a is not None and arg.role != "in" and along not in arg.shape
 
 
-def _dtype(spec: OpSpec, arrays: tuple[Any, ...]) -> str:
-    found = next(
-        (a.dtype for arg, a in zip(spec.args, arrays, strict=True) if a is not None and arg.dtype == "T"), None
-    )
-    return str(found)
-
-
-def _as_body_takes(arg: Arg, a: Any, dtype: str) -> list[Any]:
+def _as_body_takes(arg: Arg, a: Any, dtype: Any) -> list[Any]:
     """One array of a kernel as its body takes it; see `bodies.py`."""
     if a is None:
         return [np.empty((0,) * max(len(arg.shape), 1), dtype)]
@@ -264,10 +266,6 @@ def _as_body_takes(arg: Arg, a: Any, dtype: str) -> list[Any]:
         none = np.empty((0, 0), dtype), np.empty(0, np.int64)
         return [a, none[0]] if a.ndim == 1 else [none[1], a]
     return [a.reshape(1)] if a.ndim == 0 else [a]
-
-
-def _signed(value: Any) -> int:
-    return (int(value) + 2**63) % 2**64 - 2**63
 
 
 @functools.cache

@@ -92,11 +92,9 @@ def prepare() -> None:
     _interpreter()
 
 
-def repeated(header: Any, shares: int, *, brief: bool) -> Callable[[], None]:
-    """`execute` for the same header again and again; if `brief`, alone and without giving up the GIL."""
-    if brief:
-        return functools.partial(_interpreter(keep_gil=True), header.__array_interface__["data"][0], 1, 0)
-    return functools.partial(execute, header, shares, alone=False)
+def repeated(header: Any) -> Callable[[], None]:
+    """`execute` for the same header again and again, alone and without giving up the GIL."""
+    return functools.partial(_interpreter(keep_gil=True), header.__array_interface__["data"][0], 1, 0)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from . import table
 if TYPE_CHECKING:
     from nnfast.protocol import Program
 
-__all__ = ["BARRIER", "Instruction", "Plan", "make_plan"]
+__all__ = ["BARRIER", "ONE_AT_A_TIME", "Instruction", "Plan", "is_compiled", "make_plan", "split_of"]
 
 BARRIER = "barrier"
 CUT_BY_INPUTS = 16_384  # weights from this many elements on: adding parts would cost more than waiting twice
@@ -65,9 +65,7 @@ def make_plan(
     for i, op in enumerate(program.ops):
         if i not in idle:
             into = update if op.stage == "update" or update else forward
-            into += (
-                [Instruction(op, "once")] if _touches(op, read) and table.has(op.name) else _instructions(op, shares)
-            )
+            into += _instructions(op, shares, read)
     blocks = {(b.offset, b.width) for step in forward for b in map(step.op.args.__getitem__, step.parts) if b}
     parts = _runs(sorted(blocks), program.dtype) if shares > 1 else []
     forward += [_combine(run, share) for share in range(1, shares) for run in parts]
@@ -84,10 +82,15 @@ _SQUARES = Buffer("squares", "squares", 0, ())
 _BARRIER = Instruction(Op(BARRIER, ()), "all")
 
 
-def _instructions(op: Op, shares: int) -> list[Instruction]:
-    """What one op of the program becomes."""
-    if op.name == "python" or not table.has(op.name):
-        return [Instruction(op, "once", compiled=False)]
+def is_compiled(op: Op) -> bool:
+    """Whether the op runs in compiled code; else plain Python has its turn."""
+    return op.name != "python" and table.has(op.name)
+
+
+def _instructions(op: Op, shares: int, read: list[Buffer]) -> list[Instruction]:
+    """What one op of the program becomes; `read` are blocks of the gradient that must be filled in one piece."""
+    if not is_compiled(op) or _touches(op, read):
+        return [Instruction(op, "once", compiled=is_compiled(op))]
     if op.name == "dense_backward" and shares > 1:
         dw = op.args[6]
         if dw is not None and dw.width >= CUT_BY_INPUTS:
@@ -97,7 +100,7 @@ def _instructions(op: Op, shares: int) -> list[Instruction]:
         every = _SQUARES._replace(shape=(shares,))
         return [squares, _BARRIER, _internal("scale_to_norm", (op.args[0], every), op.stage, op.scalars)]
     spec = table.spec_of(op.name)
-    split = _split(op.name)
+    split = split_of(op.name)
     parts = [
         i
         for i, (arg, b) in enumerate(zip(spec.args, op.args, strict=True))
@@ -133,7 +136,8 @@ def _touches(op: Op, blocks: list[Buffer]) -> bool:
     )
 
 
-def _split(name: str) -> str:
+def split_of(name: str) -> str:
+    """How an op is cut: its rows, its elements, or not at all."""
     spec = table.spec_of(name)
     dims = table.letters(spec)
     if name in COUPLED | ONE_AT_A_TIME or (name in CUSTOM and not spec.by_rows):

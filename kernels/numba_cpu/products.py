@@ -185,7 +185,7 @@ def _columns(m, n, k, a, ao, row, inner, b, bo, ldb, c, co, ldc, start, so, lds,
     rows would begin on another page, and in the same few sets of the cache where ldb is a power of two.
     """
     step = WIDE * lanes(a)
-    packed = m >= PACKED and ldb > step and pack.size >= step * k
+    packed = m >= PACKED and ldb > step
     source, place, stride = b, bo, ldb
     j = 0
     while j < n:
@@ -233,7 +233,7 @@ def product(dtype: str) -> Any:
         a, b = carray(place(p[0], element), (1,)), carray(place(p[1], element), (1,))
         c, start = carray(place(p[2], element), (1,)), carray(place(p[3], element), (1,))
         x = carray(context, (WORDS,))
-        pack = carray(place(x[2], element), (count if x[2] else 0,))
+        pack = carray(place(x[2], element), (count,))
         tiles(d[0], d[1], d[2], a, 0, d[3], d[4], b, 0, d[5], c, 0, d[6], start, 0, d[7], d[8], d[9], pack)
 
     return entry

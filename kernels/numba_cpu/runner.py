@@ -14,14 +14,14 @@ import numpy as np
 
 from nnfast.protocol import Buffer, Job, Op, OpReport, Result, num_threads
 
+from ..reference.runner import batches_of, report_of, scalars_of_job, scalars_of_step
 from . import table
 from .binding import Binding, Data, Memory, part_starts
 from .context import scratch_bytes
 from .interpreter import H, execute, repeated
-from .plan import ONE_AT_A_TIME, Plan, make_plan
+from .plan import ONE_AT_A_TIME, Plan, is_compiled, make_plan
 from .products import PACK_BYTES
 from .search import SplitSearch, is_independent
-from .simd_width import VECTOR_BYTES
 
 if TYPE_CHECKING:
     from nnfast.protocol import Program
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NumbaRunner"]
 
-SHARE_FLOPS = (
-    100_000  # a share has this much to do in a step; with less, waiting for each other costs more than it saves
-)
+SHARE_FLOPS = 100_000  # what a share has to do in a step: with less, waiting for each other costs more than it saves
 AWAKE = 150e-6  # seconds: what is over sooner is done before others are awake
 BRIEF = 20e-6  # what is over sooner keeps the GIL: giving it up and taking it back would cost as much again
 SPEED = 5e10  # floating-point operations per second of one core, roughly
@@ -58,9 +56,7 @@ class NumbaRunner:
         self._memory = Memory({}, backend.empty(0, program.dtype), [], {}, [])
         self._bindings: dict[Any, Binding] = {}
         self._costs: dict[int, float] = {}
-        self._python = [
-            i for i, op in enumerate(program.ops) if op.name == "python" or not table.has(op.name)
-        ]  # fmt: skip
+        self._python = [i for i, op in enumerate(program.ops) if not is_compiled(op)]
         for i in self._python:
             if program.ops[i].name != "python" and backend.kernel(program.ops[i].name) is None:
                 raise LookupError(f"backend {backend.name!r} has no kernel for the op {program.ops[i].name!r}")
@@ -81,9 +77,7 @@ class NumbaRunner:
 
     def run_alone(self, job: Job) -> Result:
         """The job as one sequence of steps."""
-        rows = 0 if job.x is None else len(job.x)
-        size = min(job.batch_size or rows, rows)
-        batches = -(-rows // size) if rows else 1
+        rows, size, batches = batches_of(job)
         binding = self._binding(job, rows, size, batches)
         sums = binding.fill(job, size, batches)
         spans = _spans(binding.plan, cut=job.on_gradients is not None)
@@ -105,18 +99,17 @@ class NumbaRunner:
         spans = _spans(binding.plan, cut=False)
         if len(spans) > 1 or not spans[0].compiled:
             return None
+        whole = spans[0].first, spans[0].last
         self._kept = binding.fill(job, len(job.x), 1)
-        binding.span((0, 1), (spans[0].first, spans[0].last), begins=True)
-        brief = self._seconds(len(job.x)) < BRIEF
-        again = repeated(binding.header, binding.shares, brief=brief)
-        if brief or binding.shares == 1:
-            return again
+        binding.span((0, 1), whole, begins=True)
+        if self._seconds(len(job.x)) < BRIEF:
+            return repeated(binding.header)
 
-        def together() -> None:  # those who meet at barriers count from 0 again
-            binding.span((0, 1), (spans[0].first, spans[0].last), begins=True)
-            again()
+        def again() -> None:
+            binding.span((0, 1), whole, begins=True)  # those who meet at barriers count from 0 again
+            execute(binding.header, binding.shares, alone=False)
 
-        return together
+        return again
 
     # ---- one step with cuts -----------------------------------------------------------------------------------------
 
@@ -147,16 +140,9 @@ class NumbaRunner:
 
     def _call(self, op: Op, job: Job, binding: Binding, s: int, sums: Any) -> None:
         """One op outside compiled code, on the whole batch."""
-        batches, size, rows = (int(binding.header[at]) for at in (H.BATCHES, H.SIZE, H.ROWS))
+        rows, size, batches = batches_of(job)
         batch = (job.first_batch + s) % batches
-        values: dict[Any, Any] = dict(zip(self.program.scalars, map(float, job.scalars), strict=True))
-        values |= {
-            "key": job.key,
-            "step": job.first_step + s,
-            "first_row": 0 if job.first_rows is None else int(job.first_rows[s]),
-            "learning_rate": 0.0 if job.learning_rates is None else float(job.learning_rates[s]),
-            "normaliser": float(min(size, rows - batch * size) if job.normalisers is None else job.normalisers[s]),
-        }
+        values = scalars_of_job(self.program, job) | scalars_of_step(job, s, min(size, rows - batch * size))
         attributes = dict(op.attributes)
         kernel: Any = attributes.pop("call") if op.name == "python" else self.backend.kernel(op.name)
         arrays = [binding.view(b, job, batch, sums) for b in op.args]
@@ -262,7 +248,7 @@ def _gathered(job: Job) -> tuple[Op, ...]:
 
 
 def _scratch(op: Op, dtype: str) -> int:
-    if not table.has(op.name):
+    if not is_compiled(op):
         return 0
     dims = {
         d: n
@@ -271,8 +257,7 @@ def _scratch(op: Op, dtype: str) -> int:
         for d, n in zip(arg.shape, b.shape, strict=False)
         if not isinstance(n, str)
     }
-    itemsize = np.dtype(dtype).itemsize
-    return scratch_bytes(op.name, dims, itemsize, VECTOR_BYTES // itemsize)
+    return scratch_bytes(dims, dtype)
 
 
 def _spans(plan: Plan, *, cut: bool) -> list[Span]:
@@ -303,7 +288,7 @@ def _result(sums: Any, columns: int) -> Result:
 def _report(op: Op, python: bool, backend: NumbaBackend) -> OpReport:
     if not python:
         return OpReport(op.name, f"compiled: {table.origin(op.name)}")
-    call: Any = dict(op.attributes).get("call") or backend.kernel(op.name)
-    owner = type(getattr(call, "__self__", call)) if op.name == "python" else call
-    why = "plain Python" if op.name == "python" else "no Numba kernel was registered for it"
-    return OpReport(op.name, f"{owner.__module__}.{owner.__qualname__}", f"{why}: cuts the program")
+    report = report_of(op, dict(op.attributes).get("call") or backend.kernel(op.name))
+    if op.name == "python":
+        return report
+    return report._replace(reason="no Numba kernel was registered for it: cuts the program")

@@ -53,22 +53,16 @@ class ReferenceRunner:
         return kernel
 
     def report(self) -> list[OpReport]:
-        return [_report(op, kernel) for op, (kernel, *_) in zip(self.program.ops, self._plan, strict=True)]
+        return [report_of(op, kernel) for op, (kernel, *_) in zip(self.program.ops, self._plan, strict=True)]
 
     def run(self, job: Job) -> Result:
-        rows = job.x.shape[0] if job.x is not None else 0
-        size = min(job.batch_size or rows, rows)
-        n_batches = -(-rows // size) if rows else 1
+        rows, size, n_batches = batches_of(job)
         result = Result(np.zeros((job.steps, len(self.program.sums))))
-        scalars: dict[str | float, Any] = dict(zip(self.program.scalars, map(float, job.scalars), strict=True))
-        scalars["key"] = job.key
+        scalars = scalars_of_job(self.program, job)
         for s in range(job.steps):
             epoch, batch = divmod(job.first_batch + s, n_batches)
             lo, hi = batch * size, min(batch * size + size, rows)
-            scalars["step"] = job.first_step + s
-            scalars["first_row"] = 0 if job.first_rows is None else int(job.first_rows[s])
-            scalars["learning_rate"] = 0.0 if job.learning_rates is None else float(job.learning_rates[s])
-            scalars["normaliser"] = float(hi - lo if job.normalisers is None else job.normalisers[s])
+            scalars |= scalars_of_step(job, s, hi - lo)
             arrays = self._arrays(job, hi - lo)
             rows_now = slice(lo, hi) if job.order is None else job.order[epoch, lo:hi]
             self._take(job, arrays, rows_now, slice(lo, hi), result.sums[s])
@@ -99,7 +93,7 @@ class ReferenceRunner:
             "output": job.output[out] if job.output is not None else None,
         }
         for i, b in self._per_step:
-            arrays[i] = _in_sums(sums, b) if b.space == "sums" else batch[b.space]
+            arrays[i] = in_sums(sums, b) if b.space == "sums" else batch[b.space]
 
     def _arrays(self, job: Job, rows: int) -> list[Any]:
         """The arrays of all buffers for a batch of `rows` rows; those of the batch itself are filled in by `_take`."""
@@ -126,12 +120,37 @@ class ReferenceRunner:
         return array[b.offset : b.offset + b.width].reshape(shape)
 
 
-def _report(op: Op, kernel: Any) -> OpReport:
+# What runners of other backends share with this one.
+
+
+def batches_of(job: Job) -> tuple[int, int, int]:
+    """Rows of an epoch, rows of a batch (the last one may have fewer), and batches of an epoch."""
+    rows = job.x.shape[0] if job.x is not None else 0
+    size = min(job.batch_size or rows, rows)
+    return rows, size, -(-rows // size) if rows else 1
+
+
+def scalars_of_job(program: Program, job: Job) -> dict[str | float, Any]:
+    """The numbers that are the same in all steps, by the names that ops use for them."""
+    return {**dict(zip(program.scalars, map(float, job.scalars), strict=True)), "key": job.key}
+
+
+def scalars_of_step(job: Job, s: int, rows: int) -> dict[str | float, Any]:
+    """Those of step s, on a batch of `rows` rows."""
+    return {
+        "step": job.first_step + s,
+        "first_row": 0 if job.first_rows is None else int(job.first_rows[s]),
+        "learning_rate": 0.0 if job.learning_rates is None else float(job.learning_rates[s]),
+        "normaliser": float(rows if job.normalisers is None else job.normalisers[s]),
+    }
+
+
+def report_of(op: Op, kernel: Any) -> OpReport:
     if op.name == "python":
         owner = type(getattr(kernel, "__self__", kernel))
         return OpReport(op.name, f"{owner.__module__}.{owner.__qualname__}", "plain Python: cuts the program")
     return OpReport(op.name, f"{kernel.__module__}.{kernel.__qualname__}")
 
 
-def _in_sums(sums: Any, b: Buffer) -> Any:
+def in_sums(sums: Any, b: Buffer) -> Any:
     return sums[b.offset, ...] if not b.shape else sums[b.offset : b.offset + b.width].reshape(b.shape)

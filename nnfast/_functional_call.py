@@ -117,7 +117,7 @@ def in_place(op: str, backend: BackendLike, arrays: Mapping[str, Any], **scalars
             f"{args[0].name} is {kind}; it is updated in place, so it must be a NumPy array of float32 or float64"
         )
     if _simple(args, arrays, first):
-        flat = (None if arrays[arg.name] is None else arrays[arg.name].reshape(-1) for arg in args)
+        flat = arrays.values() if first.ndim == 1 else [a if a is None else a.reshape(-1) for a in arrays.values()]
         execute(op, backend, *flat, **scalars)
         return
     dtype = first.dtype.newbyteorder("=")
@@ -146,16 +146,22 @@ def in_place(op: str, backend: BackendLike, arrays: Mapping[str, Any], **scalars
 
 def _simple(args: Sequence[Arg], arrays: Mapping[str, Any], first: Array) -> bool:
     """Whether the arrays are as nearly always: alike, in one piece each, and apart. Others are looked at closely."""
-    given = [(arg.role, arrays[arg.name]) for arg in args if arrays[arg.name] is not None]
     dtype, shape = first.dtype, first.shape
-    for role, a in given:
-        if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape:
+    seen: list[Array] = []
+    for arg in args:
+        a = arrays[arg.name]
+        if a is None:
+            continue
+        if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape or arg.dtype != "T":
             return False
         flags = a.flags
-        if not (flags.c_contiguous and flags.aligned and (role == "in" or flags.writeable)):
+        if not (flags.carray or (arg.role == "in" and flags.c_contiguous and flags.aligned)):
             return False
-    apart = all(not np.may_share_memory(a, b) for (_, a), (_, b) in combinations(given, 2))
-    return apart and dtype.isnative and all(arg.dtype == "T" for arg in args)
+        for b in seen:
+            if np.may_share_memory(a, b):
+                return False
+        seen.append(a)
+    return dtype.isnative
 
 
 def _kind(args: Sequence[Arg], name: str) -> str:

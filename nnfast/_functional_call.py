@@ -161,7 +161,7 @@ def _simple(args: Sequence[Arg], arrays: Mapping[str, Any], first: Array) -> boo
             if np.may_share_memory(a, b):
                 return False
         seen.append(a)
-    return dtype.isnative
+    return bool(dtype.isnative)
 
 
 def _kind(args: Sequence[Arg], name: str) -> str:

@@ -34,6 +34,10 @@ def register_op(spec: OpSpec, *, reference: Kernel, numba: Any = None, cuda: Any
         raise DTypeError(f"spec is {spec!r}; expected an nnfast.protocol.OpSpec")
     if not callable(reference):
         raise OptionError(f"op {spec.name!r}: reference is {reference!r}; every op needs its NumPy kernel, the judge")
+    for arg in spec.args:
+        if arg.dtype == "label" and len(arg.shape) != 2:
+            wanted = "[N,O]: rows, or one index for each row"
+            raise OptionError(f"op {spec.name!r}: {arg.name} is a label, and those have the shape {wanted}")
     _check_parameters(spec, reference)
     if numba is not None:
         _check_body(spec, numba)

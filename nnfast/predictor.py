@@ -67,10 +67,10 @@ class Predictor:
         self._runner.run(self._job)
 
     def _check_out(self, out: Any) -> None:
-        shape, dtype = getattr(out, "shape", None), getattr(out, "dtype", None)
-        if shape is None or dtype != self._dtype:
-            raise DTypeError(f"out must be an array of {self._dtype}; given: {dtype or type(out).__name__}")
+        if not isinstance(out, np.ndarray) or out.dtype != self._dtype:
+            given = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+            raise DTypeError(f"out must be a NumPy array of {self._dtype}; given: {given}")
         if not (out.flags.c_contiguous and out.flags.writeable):
             raise DTypeError("out must be C-contiguous and writable; give np.empty(...) or a part of it by rows")
-        if shape != self._out_shape:
-            raise ShapeError(f"out must have shape {self._out_shape}; given: {shape}")
+        if out.shape != self._out_shape:
+            raise ShapeError(f"out must have shape {self._out_shape}; given: {out.shape}")

@@ -304,7 +304,13 @@ def test_a_predictor_says_what_is_wrong_with_out():
     one = _classifier().predictor()
     frozen = np.empty((1, 3), np.float32)
     frozen.flags.writeable = False
-    for out, words in (([[1]], "list"), (frozen, "writable"), (np.empty((1, 6), np.float32)[:, ::2], "C-contiguous")):
+    view = memoryview(np.empty((1, 3), np.float32))
+    for out, words in (
+        ([[1]], "list"),
+        (view, "memoryview"),
+        (frozen, "writable"),
+        (np.empty((1, 6), np.float32)[:, ::2], "C-contiguous"),
+    ):
         with pytest.raises(DTypeError, match=words):
             one(X[:1], out=out)
 

@@ -58,6 +58,14 @@ def test_no_reference_no_registration(ops):
     assert "cube" not in CUSTOM
 
 
+@pytest.mark.parametrize("shape", ["N", "", "N,O,K"])
+def test_a_label_of_another_rank_is_refused(shape, ops):
+    spec = OpSpec("hits", f"z[N,O] y[{shape}]:label total[]!:f8")
+    with pytest.raises(OptionError, match="op 'hits': y is a label, and those have the shape"):
+        register_op(spec, reference=lambda z, y, total: None)
+    assert "hits" not in OPS
+
+
 @pytest.mark.parametrize(
     "kernel",
     [

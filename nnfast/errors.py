@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BackendUnavailable",
+    "CheckpointError",
     "DTypeError",
     "DataError",
     "NnfastError",
@@ -45,6 +46,10 @@ class StateError(NnfastError, RuntimeError):
 
 class OwnershipError(NnfastError, ValueError):
     """A layer or an optimizer was given to a second model."""
+
+
+class CheckpointError(NnfastError, ValueError):
+    """A file cannot be used: damaged, of another format or version, or of a model that does not fit."""
 
 
 class UnknownNameError(NnfastError, ValueError):

@@ -31,6 +31,12 @@ class History:
         """Epochs recorded."""
         return len(self.history.get("loss", []))
 
+    def plot(self, **options: Any) -> Any:
+        """Draw the curves; see `nnfast.plots.history`."""
+        from nnfast import plots
+
+        return plots.history(self, **options)
+
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={value:.4g}" for name, value in self.last().items())
         return f"<History of {self.epochs} epochs: {last}>"

@@ -244,6 +244,51 @@ class Model:
         """
         return stepping.loss_and_gradient(self, X, y, sample_weight=sample_weight, training=training)
 
+    # ---- files ------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Any) -> None:
+        """Write the whole model, optimizer state and seeds included, into one file; `nn.load(path)` reads it.
+
+        See `nnfast.checkpoint`: no pickle, written in one step, so that the old file or the new one is there, whole.
+        """
+        from nnfast import checkpoint
+
+        checkpoint.save(self, path)
+
+    def save_weights(self, path: Any) -> None:
+        """Write the parameter arrays alone, for exchange: `.npz` or `.safetensors`, by the ending of the name."""
+        from nnfast import checkpoint
+
+        checkpoint.save_weights(self, path)
+
+    def load_weights(self, path: Any) -> None:
+        """Read parameter arrays that fit this model from `.npz`, `.safetensors` or a file of `save`."""
+        from nnfast import checkpoint
+
+        checkpoint.load_weights(self, path)
+
+    # ---- looking closer ---------------------------------------------------------------------------------------------
+
+    def plot_decision_regions(self, X: Any, y: Any, **options: Any) -> Any:
+        """Draw what a model of two inputs answers where; see `nnfast.plots.decision_regions`."""
+        from nnfast import plots
+
+        return plots.decision_regions(self, X, y, **options)
+
+    def plot_fit(self, X: Any, y: Any, **options: Any) -> Any:
+        """Draw the curve of a model of one input through its data; see `nnfast.plots.fit`."""
+        from nnfast import plots
+
+        return plots.fit(self, X, y, **options)
+
+    def profile(self, X: Any, y: Any, **options: Any) -> Any:
+        """Where a training step spends its time, op by op, beside what the machine allows; see `nnfast.profiling`."""
+        from nnfast import profiling
+
+        return profiling.profile(self, X, y, **options)
+
+    # ---- copies -----------------------------------------------------------------------------------------------------
+
     def to(self, *, backend: str | Backend | None = None, dtype: Any = None) -> Model:
         """A new model on another backend or in another dtype, with the same parameters, optimizer state and seeds."""
         optimizer = None

@@ -1,24 +1,23 @@
-"""What may happen between epochs: callbacks and early stopping.
+"""What a callback is, and the list of them that a `fit` calls.
 
 A callback says how often it wants to be called; the runner is not interrupted in between.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.errors import DTypeError, UnknownNameError
-from nnfast.validation import integer, number
+from nnfast.errors import DTypeError
+from nnfast.validation import integer
 
 if TYPE_CHECKING:
     from nnfast.history import History
     from nnfast.model import Model
 
-__all__ = ["Callback", "CallbackList", "EarlyStopping"]
+__all__ = ["Callback", "CallbackList", "Logs"]
 
 Logs = dict[str, float]
 
@@ -29,10 +28,14 @@ class Callback:
     `every` is the number of epochs between two calls of `on_epoch`; it is also called after the last one planned.
     `epoch` counts from 1 within this `fit`; `logs` holds what was measured in this epoch, so validation only where it
     was due. The answer True stops the training.
+    With `every_steps`, `on_step` is called after every so many steps of this `fit`, also in the middle of an epoch.
+    What a callback must remember for an interrupted training to go on as if nothing had been, it gives as `state()`: a
+    dictionary of what JSON knows and of NumPy arrays. A training that goes on calls `on_begin`, then `restore` with it.
     If `on_gradients(flat)` is defined, it sees the flat gradient of every step, before clipping, and may change it.
     """
 
     every: int = 1
+    every_steps: int | None = None
     on_gradients: Callable[[Any], None] | None = None
 
     def on_begin(self, model: Model, epochs: int, names: tuple[str, ...]) -> None:
@@ -41,8 +44,18 @@ class Callback:
     def on_epoch(self, model: Model, epoch: int, logs: Logs) -> bool | None:
         """After an epoch that is due."""
 
+    def on_step(self, model: Model, step: int) -> bool | None:
+        """After a step that is due; `step` counts the steps of this `fit` from 1. True stops the training."""
+
     def on_end(self, model: Model, history: History) -> None:
         """After the last epoch, also where training ended in an error."""
+
+    def state(self) -> dict[str, Any]:
+        """What must outlive an interruption."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
 
 
 class _Function(Callback):
@@ -51,71 +64,6 @@ class _Function(Callback):
 
     def on_epoch(self, model: Model, epoch: int, logs: Logs) -> bool | None:
         return self._function(model, epoch, logs)
-
-
-class EarlyStopping(Callback):
-    """Stop when `monitor` has not improved by more than `min_delta` in `patience` measurements on end.
-
-    `monitor` is a name of the history; by default "val_loss" where there is validation, else "loss". `mode` says which
-    way is better: "min", "max", or "auto", which asks the metric (losses: "min"). With `restore_best` the model ends
-    with the weights it had after its best epoch; a training loss is measured before that epoch's updates, so give
-    validation data where it must be exact. `best`, `best_epoch` and `stopped_epoch` tell what happened.
-    """
-
-    def __init__(
-        self,
-        monitor: str | None = None,
-        patience: int = 10,
-        min_delta: float = 0,
-        *,
-        mode: str = "auto",
-        restore_best: bool = False,
-    ) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise UnknownNameError("mode", mode, ["auto", "min", "max"])
-        self.monitor = monitor
-        self.patience = integer("patience", patience, 1)
-        self.min_delta = number("min_delta", min_delta, 0)
-        self.mode = mode
-        self.restore_best = bool(restore_best)
-        self._start("loss", higher=mode == "max")
-
-    def _start(self, name: str, *, higher: bool) -> None:
-        self.watched = name
-        self._sign = -1 if higher else 1
-        self.best = self._sign * math.inf
-        self.best_epoch = 0
-        self.stopped_epoch: int | None = None
-        self._waited = 0
-        self._weights: list[np.ndarray[Any, Any]] | None = None
-
-    def on_begin(self, model: Model, epochs: int, names: tuple[str, ...]) -> None:
-        name = self.monitor or ("val_loss" if "val_loss" in names else "loss")
-        if name not in names:
-            raise UnknownNameError("monitor of EarlyStopping", name, names)
-        metric = {m.name: m for m in model.metrics}.get(name.removeprefix("val_"))
-        higher = metric is not None and metric.higher_is_better
-        self._start(name, higher=higher if self.mode == "auto" else self.mode == "max")
-
-    def on_epoch(self, model: Model, epoch: int, logs: Logs) -> bool | None:
-        if self.watched not in logs:
-            return None
-        value = logs[self.watched]
-        if self._sign * value < self._sign * self.best - self.min_delta:
-            self.best, self.best_epoch, self._waited = value, epoch, 0
-            if self.restore_best:
-                self._weights = model.get_weights()
-            return None
-        self._waited += 1
-        if self._waited < self.patience:
-            return None
-        self.stopped_epoch = epoch
-        return True
-
-    def on_end(self, model: Model, history: History) -> None:
-        if self._weights is not None:
-            model.set_weights(self._weights)
-            self._weights = None
 
 
 class CallbackList:

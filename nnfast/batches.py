@@ -6,25 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.errors import DTypeError
-from nnfast.history import Tally
+from nnfast.class_weights import weights_by_class
+from nnfast.errors import OptionError
 from nnfast.protocol import Job
-from nnfast.validation import features, integer, weights
+from nnfast.staged import StagedRows, is_staged
+from nnfast.tally import Tally
+from nnfast.validation import convert, features, integer, weights
 
 if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.program import Program
 
-__all__ = [
-    "Data",
-    "evaluation_rows",
-    "make_job",
-    "normalisers",
-    "prepare",
-    "prepare_evaluation",
-    "prepare_validation",
-    "tally_of",
-]
+__all__ = ["Data", "evaluation_rows", "make_job", "normalisers", "prepare", "prepare_evaluation", "tally_of"]
 
 EVALUATION_ROWS = 4096  # rows per batch where the caller names no batch size, at most,
 EVALUATION_ELEMENTS = 1 << 20  # and (but for the widest networks) so few that its working memory stays below this
@@ -36,19 +29,20 @@ def evaluation_rows(program: Program) -> int:
 
 
 class Data:
-    """Checked rows on the model's backend, and how they fall into batches of `size`."""
+    """Checked rows on the model's backend, and how they fall into batches of `size`.
 
-    def __init__(self, model: Model, x: Any, y: Any, weight: Any, size: int) -> None:
+    `staged` rows are too many to be converted at once: a job takes as many as `load` brings.
+    """
+
+    def __init__(self, model: Model, x: Any, y: Any, weight: Any, size: int, staged: StagedRows | None = None) -> None:
         backend = model.backend
-        self.x = backend.asarray(x)
-        self.y = backend.asarray(y)
+        self.rows = len(x) if staged is None else staged.rows
+        self.staged = staged
+        self.x = None if staged is not None else backend.asarray(x)
+        self.y = None if staged is not None else backend.asarray(y)
         self.weight = weight  # on the host, for the sums of batches
         self.device_weight = None if weight is None else backend.asarray(weight)
         self.size = min(size, self.rows)
-
-    @property
-    def rows(self) -> int:
-        return len(self.x)
 
     @property
     def starts(self) -> np.ndarray[Any, Any]:
@@ -66,26 +60,75 @@ class Data:
         ordered = self.weight[None] if order is None else self.weight[order]
         return np.asarray(np.add.reduceat(ordered, self.starts, axis=1, dtype=np.float64)).reshape(-1)
 
+    def most_steps(self, first_batch: int) -> int | None:
+        """How many steps from this batch on one job can take; None: any number."""
+        if self.staged is None:
+            return None
+        return max(1, min(self.staged.rows_at_once // self.size, len(self.starts) - first_batch))
 
-def prepare(model: Model, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = "") -> Data:
-    """Check and convert; batches of `batch_size` rows, or one of all."""
-    x = features(f"{prefix}X", X, model.n_inputs, model.dtype)
+    def load(self, model: Model, job: Job, order: Any) -> None:
+        """Give the job its rows: all of them, or the part that it will touch."""
+        job.batch_size = self.size
+        if self.staged is None:
+            job.x, job.y, job.sample_weight, job.order = self.x, self.y, self.device_weight, order
+            return
+        lo = job.first_batch * self.size
+        hi = min(lo + job.steps * self.size, self.rows)
+        rows = slice(lo, hi) if order is None else order[0, lo:hi]
+        x, y = self.staged.take(rows)
+        job.x, job.y, job.first_batch = model.backend.asarray(x), model.backend.asarray(y), 0
+        job.sample_weight = None if self.weight is None else model.backend.asarray(self.weight[rows])
+
+
+def prepare(
+    model: Model,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    batch_size: int | None,
+    prefix: str = "",
+    *,
+    class_weight: Any = None,
+    index: Any = None,
+) -> Data:
+    """Check and convert; batches of `batch_size` rows, or one of all. `index` picks rows."""
+    staged = StagedRows(model, X, y, prefix, index) if is_staged(X, model.dtype, index) else None
+    x: Any = None
+    if staged is not None:
+        y, given = staged.y, len(X)
+    else:
+        x = features(f"{prefix}X", X, model.n_inputs, model.dtype)
+        assert model.loss is not None
+        y = model.loss.check(f"{prefix}y", y, len(x), model.n_outputs, model.dtype)
+        for metric in model.metrics:
+            metric.check(y)
+        given = len(x)
+    w = weights(f"{prefix}sample_weight", sample_weight, given, model.dtype)
+    if index is not None:
+        x, y = (x[index], y[index]) if staged is None else (x, y)
+        w = None if w is None else weights(f"{prefix}sample_weight", w[index], len(index), model.dtype)
+    rows = given if index is None else len(index)
+    if class_weight is not None:
+        w = _with_classes(model, y, w, class_weight)
+    size = rows if batch_size is None else integer("batch_size", batch_size, 1)
+    return Data(model, x, y, w, size, staged)
+
+
+def _with_classes(model: Model, y: Any, weight: Any, class_weight: Any) -> Any:
+    if y is None:
+        raise OptionError("class_weight needs targets that fit into memory; give sample_weight instead")
     assert model.loss is not None
-    y = model.loss.check(f"{prefix}y", y, len(x), model.n_outputs, model.dtype)
-    for metric in model.metrics:
-        metric.check(y)
-    w = weights(f"{prefix}sample_weight", sample_weight, len(x), model.dtype)
-    size = len(x) if batch_size is None else integer("batch_size", batch_size, 1)
-    return Data(model, x, y, w, size)
+    by_class = weights_by_class(class_weight, y, model.loss, model.n_outputs)
+    return convert("sample_weight", by_class if weight is None else by_class * weight, model.dtype)
 
 
 def prepare_evaluation(
-    model: Model, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = ""
+    model: Model, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = "", index: Any = None
 ) -> Data:
     """As `prepare`, but where no batch size is named, batches that stay small."""
     if batch_size is None:
         batch_size = evaluation_rows(model._programs.runner("evaluate")[0])
-    return prepare(model, X, y, sample_weight, batch_size, prefix)
+    return prepare(model, X, y, sample_weight, batch_size, prefix, index=index)
 
 
 def normalisers(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -93,24 +136,14 @@ def normalisers(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.where(weights > 0, weights, 1.0)
 
 
-def tally_of(model: Model, program: Program, data: Data) -> Tally:
-    """What turns the sums of this program over this data into values; metrics where the program measures them."""
+def tally_of(model: Model, program: Program, rows: np.ndarray[Any, Any] | None) -> Tally:
+    """What turns the sums of this program, over batches of so many rows, into values."""
     metrics = model.metrics if program.mode != "gradient" else ()
-    return Tally(program.sums, metrics, data.batch_rows, penalized=model._programs.penalized(program))
+    return Tally(program.sums, metrics, rows, penalized=model._programs.penalized(program))
 
 
-def make_job(model: Model, data: Data | None, scalars: Any, **fields: Any) -> Job:
+def make_job(model: Model, data: Data | None, scalars: Any, *, order: Any = None, **fields: Any) -> Job:
     job = Job(model._buffers, None, key=model._key, scalars=scalars, **fields)
     if data is not None:
-        job.x, job.y, job.batch_size = data.x, data.y, data.size
-        job.sample_weight = data.device_weight
+        data.load(model, job, order)
     return job
-
-
-def prepare_validation(model: Model, given: tuple[Any, ...] | None) -> Data | None:
-    if given is None:
-        return None
-    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-        raise DTypeError("validation_data must be (X, y) or (X, y, sample_weight)")
-    X, y, w = (*given, None)[:3]
-    return prepare_evaluation(model, X, y, w, None, "validation ")

@@ -1,26 +1,40 @@
-"""What a training run leaves behind: values per epoch, and the arithmetic that makes them from the sums of steps."""
+"""What a training run leaves behind: values per epoch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from nnfast.metrics import Metric
+from nnfast.errors import DataError, DTypeError, OptionError, UnknownNameError
 
-__all__ = ["History", "Tally"]
+__all__ = ["History"]
 
 
 class History:
-    """Values per epoch: `history.history["loss"]` and so on, one list per name; `val_…` one per validation."""
+    """Values per epoch: `history.history["loss"]` and so on, one list per name; `val_…` one per validation.
 
-    def __init__(self, names: tuple[str, ...] = ()) -> None:
+    Epochs count from 1 within the `fit`. `epochs_of` tells when a value was measured, where that is not every epoch.
+    `planned` is the number of epochs that `fit` was asked for; `higher` are the metrics of which more is better.
+    """
+
+    def __init__(
+        self, names: tuple[str, ...] = (), *, planned: int | None = None, higher: Collection[str] | None = None
+    ) -> None:
         self.history: dict[str, list[float]] = {name: [] for name in names}
+        self.planned = planned
+        self.higher = higher
+        self.validated: dict[str, list[int]] = {}  # epochs of what is not measured in every one, by name
 
     def extend(self, values: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Add columns. With a "loss" among them they are further epochs; else one value each of the latest epoch."""
+        further = "loss" in values
         for name, column in values.items():
             self.history.setdefault(name, []).extend(column.tolist())
+            if not further:
+                self.validated.setdefault(name, []).extend([self.epochs] * len(column))
 
     def last(self) -> dict[str, float]:
         """The latest value of each name."""
@@ -31,6 +45,76 @@ class History:
         """Epochs recorded."""
         return len(self.history.get("loss", []))
 
+    def epochs_of(self, name: str) -> Sequence[int]:
+        """The epochs, from 1, in which the values `history.history[name]` were measured."""
+        column = self._column(name)
+        known = self.validated.get(name, ())
+        return known if len(known) == len(column) else range(1, len(column) + 1)
+
+    def best(self, name: str = "val_loss", mode: str = "auto") -> tuple[int, float]:
+        """(epoch, value) of the best finite value of `name`, the first of equals.
+
+        `mode` says which way is better: "min", "max", or "auto", which knows losses and the metrics of nnfast.
+        Raises UnknownNameError, OptionError where "auto" cannot tell, DataError where no value is finite.
+        """
+        if mode not in ("auto", "min", "max"):
+            raise UnknownNameError("mode", mode, ["auto", "min", "max"])
+        column = np.asarray(self._column(name), np.float64)
+        sign = -1 if mode == "max" or (mode == "auto" and self._higher_is_better(name)) else 1
+        if not np.isfinite(column).any():
+            raise DataError(f"{name!r} has no finite value yet ({len(column)} measured), so none is best")
+        at = int(np.argmin(np.where(np.isfinite(column), sign * column, np.inf)))
+        return self.epochs_of(name)[at], float(column[at])
+
+    def _column(self, name: str) -> list[float]:
+        if name not in self.history:
+            raise UnknownNameError("name in the history", name, self.history)
+        return self.history[name]
+
+    def _higher_is_better(self, name: str) -> bool:
+        from nnfast.metrics import resolve  # only now: a history is also read where nothing is trained
+
+        base = name.removeprefix("val_")
+        if base in ("loss", "data_loss"):
+            return False
+        if self.higher is not None:
+            return base in self.higher
+        try:
+            return resolve(base).higher_is_better
+        except (DTypeError, UnknownNameError):
+            raise OptionError(
+                f"which way {name!r} is better is not known here; give mode='min' or mode='max'"
+            ) from None
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Columns of equal length: "epoch" 1, 2, … and every name, with None where it was not measured.
+
+        `pandas.DataFrame(history.to_dict())` makes a table of it.
+        """
+        length = max([self.epochs, *(self.epochs_of(name)[-1] for name, c in self.history.items() if c)])
+        columns: dict[str, list[Any]] = {"epoch": list(range(1, length + 1))}
+        for name, values in self.history.items():
+            columns[name] = [None] * length
+            for epoch, value in zip(self.epochs_of(name), values, strict=True):
+                columns[name][epoch - 1] = value
+        return columns
+
+    def to_csv(self, path: Any) -> None:
+        """Write a line per epoch: its number, then every name; empty where not measured, digits in full.
+
+        The file is put in place whole or not at all. Raises an OSError of `nnfast.errors` where it cannot be written.
+        """
+        import csv
+
+        from nnfast._files import as_path, replacing
+
+        columns, text = self.to_dict(), io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(columns)
+        rows.writerows(zip(*columns.values(), strict=True))  # floats as repr writes them: enough digits
+        with replacing(as_path(path)) as file:
+            file.write(text.getvalue().encode())
+
     def plot(self, **options: Any) -> Any:
         """Draw the curves; see `nnfast.plots.history`."""
         from nnfast import plots
@@ -40,51 +124,3 @@ class History:
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={value:.4g}" for name, value in self.last().items())
         return f"<History of {self.epochs} epochs: {last}>"
-
-
-class Tally:
-    """Collects the sums of steps and gives values for each epoch that is complete.
-
-    Losses and metrics are Σ(weight·value)/Σ weight over the epoch; the penalty, which belongs to a step and not to a
-    sample, is averaged over the epoch's samples.
-    """
-
-    def __init__(
-        self, columns: tuple[str, ...], metrics: tuple[Metric, ...], rows: np.ndarray[Any, Any], *, penalized: bool
-    ) -> None:
-        self._metrics = {m: [i for i, c in enumerate(columns) if c.partition(".")[0] == m.name] for m in metrics}
-        self._rows = rows  # samples of each batch of an epoch
-        self._penalized = penalized
-        self._sums = np.empty((0, len(columns)))
-        self._weights = np.empty(0)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What it gives for each epoch."""
-        return ("loss", *(["data_loss"] if self._penalized else []), *(m.name for m in self._metrics))
-
-    def add(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        """Take the sums and weights of further steps; values of the epochs now complete, by name; {} if none."""
-        self._sums = np.concatenate([self._sums, sums])
-        self._weights = np.concatenate([self._weights, weights])
-        steps = len(self._rows)
-        epochs = len(self._sums) // steps
-        if not epochs:
-            return {}
-        done_sums, self._sums = np.split(self._sums, [epochs * steps])
-        done_weights, self._weights = np.split(self._weights, [epochs * steps])
-        return self._values(done_sums.reshape(epochs, steps, sums.shape[1]), done_weights.reshape(epochs, steps))
-
-    def one_epoch(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> dict[str, float]:
-        """The values of exactly one epoch."""
-        return {name: float(column[0]) for name, column in self.add(sums, weights).items()}
-
-    def _values(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        data = sums[..., 0].sum(axis=1) / weights.sum(axis=1)
-        penalty = sums[..., 1] @ self._rows / self._rows.sum()
-        values = {"loss": data + penalty}
-        if self._penalized:
-            values["data_loss"] = data
-        for metric, columns in self._metrics.items():
-            values[metric.name] = metric.value(sums[..., columns], weights)
-        return values

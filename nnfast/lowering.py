@@ -51,8 +51,8 @@ class Builder:
         self.dtype = dtype
         self.layout = layout
         self.n_inputs = n_inputs
-        self.training = mode == "train" if training is None else training
-        self.differentiate = mode in ("train", "gradient")
+        self.training = mode in ("train", "accumulate") if training is None else training
+        self.differentiate = mode in ("train", "gradient", "accumulate")
         self.frozen = frozen  # names of the blocks that training leaves alone
         self.fuse = fuse
         self.index = -1
@@ -209,6 +209,11 @@ class Builder:
 
     def metric(self, op: str, *args: Buffer | None) -> None:
         self._tail.append(self._op("metric", op, args, {}, {}))
+
+    def python_metric(self, call: Callable[..., None], total: Buffer) -> None:
+        """Cut the program after the loss: `call(output, y, weight, total)` adds its sum over the batch to `total`."""
+        args = (self.prediction, self.target, self.weight, total)
+        self._tail.append(Op("python", args, (), (("call", call),), "metric"))
 
     @property
     def prediction(self) -> Buffer:

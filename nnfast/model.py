@@ -5,7 +5,6 @@ The model owns the flat arrays and builds Programs; `nnfast.training` drives the
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from nnfast import stepping, training
 from nnfast.assembly import as_layers, assemble, check_parts
-from nnfast.buffers import realign, realigned, repack
+from nnfast.buffers import realign
 from nnfast.errors import DTypeError, OwnershipError, ShapeError, StateError
 from nnfast.history import History
 from nnfast.layers.base import Layer
@@ -27,6 +26,7 @@ from nnfast.protocol import Backend
 from nnfast.random import as_rng, draw_key
 from nnfast.registry import get_backend, portable
 from nnfast.text import table
+from nnfast.twins import twin_of
 from nnfast.validation import convert, host_array, integer, working_dtype
 
 __all__ = ["Model"]
@@ -70,7 +70,7 @@ class Model:
         for layer in self._layers:
             layer._key = self._key
         self._epochs = 0  # epochs begun over the model's life: the number of the next shuffle
-        self._fitting = False
+        self._session: training.Session | None = None  # while it is being fitted
         self.history = History()  # of the last fit, also of one that ended in an error
         self._optimizer: Optimizer | None = None
         self._programs = Programs(self)
@@ -177,44 +177,47 @@ class Model:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 1,
         batch_size: int | None = None,
         shuffle: bool = True,
         verbose: int = 1,
         sample_weight: Any = None,
-        validation_data: tuple[Any, ...] | None = None,
+        class_weight: Any = None,
+        accumulate: int = 1,
+        steps_per_epoch: int | None = None,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
         validation_every: int = 1,
         callbacks: Iterable[Any] = (),
         on_gradients: Callable[[Any], None] | None = None,
+        resume: Any = None,
     ) -> History:
         """Train `epochs` more epochs from the present state; returns the History.
 
-        X (N, n_inputs) and y: class indices (N,) or rows (N, n_outputs), as the loss takes them. `batch_size=None` is
-        the whole set (then shuffling does nothing); a last short batch is used. With `sample_weight` (N,), losses and
-        metrics are weighted means. `validation_data` is (X, y) or (X, y, weights), measured every `validation_every`
-        epochs. `callbacks` are objects of `nnfast.callbacks` or functions f(model, epoch, logs); the answer True stops
-        the training. `on_gradients(flat)` sees the flat gradient of each step before clipping and may change it.
-        `verbose`: 0 silent, 1 progress, 2 a line per epoch.
+        X (N, n_inputs) and y: class indices (N,) or rows (N, n_outputs), as the loss takes them. A memory-mapped X is
+        read as it is needed. Or X is an iterable of batches (X, y) or (X, y, sample_weight), or a function that returns
+        one; an epoch is all of them, or `steps_per_epoch`.
+
+        batch_size        rows per batch; None is the whole set (then shuffling does nothing); a short last one is used
+        accumulate        batches per update, which takes the gradient of all of them: a large batch in little memory
+        sample_weight     (N,): losses and metrics are weighted means
+        class_weight      {class: weight}, one weight per class, or "balanced"; multiplies the sample weights
+        validation_data   (X, y), (X, y, weights) or an iterable of batches, measured every `validation_every` epochs;
+        validation_split  or the share of rows to set aside for it, drawn with the model's seed
+        callbacks         objects of `nnfast.callbacks` or functions f(model, epoch, logs); the answer True stops
+        on_gradients      f(flat) sees the flat gradient of each update before clipping and may change it
+        verbose           0 silent, 1 progress, 2 a line per epoch
+        resume            a file of `ModelCheckpoint` or of `save` in a callback: go on as if never interrupted, bit for
+                          bit, with `epochs` counted from that training's start. Begins anew where there is no file yet
 
         history.history["loss"] holds, per epoch, data loss plus penalty of each batch before its update, averaged
-        over samples; with penalties "data_loss" too. Raises an error of `nnfast.errors` before anything changes.
+        over samples; with penalties "data_loss" too. Ctrl-C raises KeyboardInterrupt between two steps: the model is
+        usable and `model.history` complete up to there. Raises an error of `nnfast.errors` before anything changes.
         """
-        return training.fit(
-            self,
-            X,
-            y,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            verbose=verbose,
-            sample_weight=sample_weight,
-            validation_data=validation_data,
-            validation_every=validation_every,
-            callbacks=callbacks,
-            on_gradients=on_gradients,
-        )
+        given = {name: value for name, value in locals().items() if name not in ("self", "X", "y")}
+        return training.fit(self, X, y, training.Settings(**given))
 
     def train_on_batch(
         self, X: Any, y: Any, *, sample_weight: Any = None, on_gradients: Callable[[Any], None] | None = None
@@ -222,8 +225,10 @@ class Model:
         """One step on these rows; returns loss and metrics as they were before the update."""
         return stepping.train_on_batch(self, X, y, sample_weight=sample_weight, on_gradients=on_gradients)
 
-    def evaluate(self, X: Any, y: Any, *, batch_size: int | None = None, sample_weight: Any = None) -> dict[str, float]:
-        """Loss (penalty included, as in `fit`) and metrics, without dropout. Changes nothing."""
+    def evaluate(
+        self, X: Any, y: Any = None, *, batch_size: int | None = None, sample_weight: Any = None
+    ) -> dict[str, float]:
+        """Loss (penalty included, as in `fit`) and metrics, without dropout, on data as `fit` takes it."""
         return training.evaluate(self, X, y, batch_size=batch_size, sample_weight=sample_weight)
 
     def predict(self, X: Any, batch_size: int | None = None) -> Any:
@@ -253,7 +258,7 @@ class Model:
         """
         from nnfast import checkpoint
 
-        checkpoint.save(self, path)
+        checkpoint.save(self, path, run=None if self._session is None else self._session.record())
 
     def save_weights(self, path: Any) -> None:
         """Write the parameter arrays alone, for exchange: `.npz` or `.safetensors`, by the ending of the name."""
@@ -291,29 +296,7 @@ class Model:
 
     def to(self, *, backend: str | Backend | None = None, dtype: Any = None) -> Model:
         """A new model on another backend or in another dtype, with the same parameters, optimizer state and seeds."""
-        optimizer = None
-        if self._optimizer is not None:
-            optimizer = self._optimizer._clone()
-        twin = Model(
-            [layer._clone() for layer in self._layers],
-            copy.copy(self.loss),
-            optimizer,
-            self._metrics,
-            backend=self._backend if backend is None else backend,
-            dtype=self._dtype if dtype is None else dtype,
-        )
-        layouts = self._layout, twin._layout
-        twin.parameters = repack(self._backend.to_numpy(self._buffers.parameters), *layouts, twin._dtype)
-        for name, slot in self._buffers.slots.items():
-            moved = repack(self._backend.to_numpy(slot), *layouts, twin._dtype)
-            twin._buffers.slots[name] = realigned(moved, twin._backend)
-        twin._buffers.state = twin._backend.asarray(np.array(self._backend.to_numpy(self._buffers.state)))
-        twin._key, twin._epochs = self._key, self._epochs
-        for layer in twin._layers:
-            layer._key = self._key
-        if optimizer is not None and self._optimizer is not None:
-            optimizer.steps = self._optimizer.steps
-        return twin
+        return twin_of(self, backend, dtype)
 
     # ---- programs ---------------------------------------------------------------------------------------------------
 
@@ -343,7 +326,7 @@ class Model:
         raise StateError("a shallow copy would share the weights; use model.to() or copy.deepcopy(model)")
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_backend": portable(self._backend), "_fitting": False}
+        return self.__dict__ | {"_backend": portable(self._backend), "_session": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state | {"_backend": get_backend(state["_backend"])})

@@ -72,9 +72,9 @@ class Cost(NamedTuple):
 class Program:
     """The ops of one step, in order, over flat buffers. Equal structures give equal Programs.
 
-    `mode` is "train" (forward, loss, backward, update), "gradient" (without the update), "update" (only that),
-    "evaluate" (forward, loss, metrics) or "predict"; `training` says whether dropout acts. Rows, row order, rates,
-    penalties, seeds and steps are not in here: they are data of the `Job`.
+    `mode` is "train" (forward, loss, metrics, backward, update), "accumulate" (all but the update), "gradient" (neither
+    metrics nor update), "update" (only that), "evaluate" (forward, loss, metrics) or "predict"; `training` says whether
+    dropout acts. Rows, row order, rates, penalties, seeds and steps are not in here: they are data of the `Job`.
     """
 
     mode: str

@@ -81,7 +81,7 @@ class Programs:
         if mode == "predict" and model.loss is not None and model.loss.head is not None:
             with b.layer(len(model.layers), (), False):
                 b.activation(model.loss.head)
-        if mode in ("train", "gradient", "evaluate"):
+        if mode in ("train", "gradient", "accumulate", "evaluate"):
             assert model.loss is not None
             b.head = model.loss.head
             with b.owner("loss", model.loss.scalars):
@@ -94,7 +94,7 @@ class Programs:
     def runner(self, mode: str, training: bool | None = None) -> tuple[Program, Runner]:
         """The Program of a mode and its runner, kept until the structure changes; optimizer arrays made as needed."""
         model = self._model
-        training = mode == "train" if training is None else training
+        training = mode in ("train", "accumulate") if training is None else training
         layers = tuple(layer.structure() for layer in model.layers)
         loss = model.loss and model.loss.structure()
         structure = (layers, loss, model.optimizer and model.optimizer.structure(), self.fuse)

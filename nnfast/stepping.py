@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast.batches import make_job, prepare, tally_of
-from nnfast.callbacks import CallbackList
+from nnfast.callbacks.base import CallbackList
 from nnfast.errors import StateError
 from nnfast.validation import flag
 
@@ -46,7 +46,7 @@ def one_step(
         gradient = np.array(model.backend.to_numpy(model._buffers.gradients)) if mode == "gradient" else None
         if mode == "train" and optimizer is not None:
             optimizer.steps += 1
-    return tally_of(model, program, data).one_epoch(result.sums, step_weights), gradient
+    return tally_of(model, program, data.batch_rows).one_epoch(result.sums, step_weights), gradient
 
 
 def loss_and_gradient(

@@ -1,244 +1,283 @@
-"""The loop around a runner: cuts a training run into jobs, prepares their data, and adds up what comes back.
-
-A job is as many steps as fit into about 100 ms, so that Ctrl-C, progress and callbacks get their turn; where it is cut
-changes no result. Everything is checked before the first job.
-"""
+"""`Model.fit`, `evaluate` and `predict`: everything is checked, then jobs are run until the work is done."""
 
 from __future__ import annotations
 
-import time
-import warnings
+import os
+import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.batches import (
-    Data,
-    evaluation_rows,
-    make_job,
-    normalisers,
-    prepare,
-    prepare_evaluation,
-    prepare_validation,
-    tally_of,
-)
-from nnfast.callbacks import CallbackList
-from nnfast.errors import NonFiniteWarning, OptionError, StateError
+from nnfast.batches import Data, evaluation_rows, make_job, normalisers, prepare, prepare_evaluation, tally_of
+from nnfast.callbacks.base import CallbackList
+from nnfast.errors import CheckpointError, DTypeError, OptionError, StateError
 from nnfast.history import History
+from nnfast.interrupts import Interrupts
 from nnfast.progress import Progress
-from nnfast.protocol import Job, Result
+from nnfast.protocol import Job
 from nnfast.random import permutation
-from nnfast.validation import features, flag, integer
+from nnfast.run import ArrayRun, Run
+from nnfast.staged import AT_ONCE, is_staged
+from nnfast.streams import Stream, is_stream
+from nnfast.validation import features, flag, integer, number
 
 if TYPE_CHECKING:
     from nnfast.model import Model
-    from nnfast.optimizers.base import Optimizer
 
 __all__ = ["evaluate", "fit", "predict"]
 
-JOB_SECONDS = 0.1
-ORDER_ROWS = 4_000_000  # row numbers drawn for one job at most: 32 MB
+SPLIT = 1 << 63  # among the model's row orders, the one that sets rows aside for validation
 
 
-def fit(
-    model: Model,
-    X: Any,
-    y: Any,
-    *,
-    epochs: int,
-    batch_size: int | None,
-    shuffle: Any,
-    verbose: int,
-    sample_weight: Any,
-    validation_data: tuple[Any, ...] | None,
-    validation_every: int,
-    callbacks: Iterable[Any],
-    on_gradients: Callable[[Any], None] | None,
-) -> History:
+@dataclass
+class Settings:
+    """The arguments of `Model.fit`."""
+
+    epochs: Any
+    batch_size: Any
+    shuffle: Any
+    verbose: Any
+    sample_weight: Any
+    class_weight: Any
+    accumulate: Any
+    steps_per_epoch: Any
+    validation_data: Any
+    validation_split: Any
+    validation_every: Any
+    callbacks: Iterable[Any]
+    on_gradients: Callable[[Any], None] | None
+    resume: Any
+
+
+class Session:
+    """What a running `fit` consists of: enough to write it down, and to go on from there."""
+
+    def __init__(self, run: Run, hooks: CallbackList, epochs: int) -> None:
+        self.run, self.hooks, self.epochs = run, hooks, epochs
+
+    def record(self) -> dict[str, Any]:
+        """For a checkpoint: the position, the history so far, and what the callbacks remember."""
+        history = self.run.model.history
+        return {
+            "run": self.run.record(),
+            "history": {name: np.array(column) for name, column in history.history.items()},
+            "validated": {name: np.array(epochs, np.int64) for name, epochs in history.validated.items()},
+            "callbacks": self.hooks.states(),
+        }
+
+    def go_on(self, record: dict[str, Any], path: Any) -> None:
+        history = self.run.model.history
+        self.run.go_on(record["run"], path)
+        for name, column in record["history"].items():
+            history.history[name] = np.asarray(column).tolist()
+        history.validated = {name: np.asarray(epochs).tolist() for name, epochs in record["validated"].items()}
+        self.hooks.restore(record["callbacks"])
+
+
+def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
     """See `Model.fit`."""
     model._needs("fit", optimizer=True)
-    epochs = integer("epochs", epochs, 0)
-    validation_every = integer("validation_every", validation_every, 1)
-    data = prepare(model, X, y, sample_weight, batch_size)
-    validation = prepare_validation(model, validation_data)
-    hooks = CallbackList(callbacks, on_gradients)
-    progress = Progress.of(verbose, epochs)
-    optimizer = model.optimizer
-    assert optimizer is not None
-    if not optimizer.uses_gradients and (data.size < data.rows or hooks.on_gradients is not None):
-        raise OptionError(f"{type(optimizer).__name__} takes the whole set at once and has no gradients")
-    if model._fitting:
+    epochs = integer("epochs", given.epochs, 0)
+    every = integer("validation_every", given.validation_every, 1)
+    hooks = CallbackList(given.callbacks, given.on_gradients)
+    run, validation = _prepare(model, X, y, given, epochs, hooks)
+    progress = Progress.of(given.verbose, epochs)
+    if model._session is not None:
         raise StateError("this model is being fitted already; a callback must not fit it again")
-    run = _Run(model, data, flag("shuffle", shuffle), hooks.on_gradients)
     names = run.tally.names
     if validation is not None:
         names += tuple(f"val_{name}" for name in names)
+    session, before = Session(run, hooks, epochs), _resumed(model, given.resume)
+    model.history = History(names, planned=epochs, higher=[m.name for m in model.metrics if m.higher_is_better])
     hooks.begin(model, epochs, names)
-    model._fitting, model.history = True, History(names)
+    interrupts = Interrupts()
     try:
-        with progress:
-            _loop(run, epochs, validation, validation_every, hooks, progress)
+        model._session = session
+        if before is not None:
+            session.go_on(before, given.resume)
+        with progress, interrupts.held_back():
+            _loop(session, validation, every, progress, interrupts)
     finally:
-        model._fitting = False
-        hooks.end(model, model.history)
+        try:
+            hooks.end(model, model.history)
+        finally:
+            model._session = None
     return model.history
 
 
+def _prepare(
+    model: Model, X: Any, y: Any, given: Settings, epochs: int, hooks: CallbackList
+) -> tuple[Run, Callable[[], dict[str, float]] | None]:
+    """The run, and what measures the validation data, all of it checked."""
+    accumulate = integer("accumulate", given.accumulate, 1)
+    shuffle = flag("shuffle", given.shuffle)
+    split = number("validation_split", given.validation_split, 0, 1, high_open=True)
+    if split and given.validation_data is not None:
+        raise OptionError("give either validation_data or validation_split, not both")
+    stream = is_stream(X, y)
+    _check_whole_set(model, given, accumulate, stream, hooks)
+    measure = _validation(model, given.validation_data)
+    if stream:
+        from nnfast.stream_run import StreamRun
+
+        _refuse_with_batches(given, split)
+        length = None if given.steps_per_epoch is None else integer("steps_per_epoch", given.steps_per_epoch, 1)
+        batches = Stream("X", X, length, epochs)
+        return StreamRun(model, batches, accumulate, given.class_weight, hooks.on_gradients), measure
+    if given.steps_per_epoch is not None:
+        raise OptionError("steps_per_epoch is for batches that come one by one; arrays have batch_size")
+    rest = None
+    if split:
+        rest, held = _split(model, X, split)
+        aside = prepare_evaluation(model, X, y, given.sample_weight, None, index=held)
+        measure = lambda: _evaluate(model, aside)  # noqa: E731
+    data = prepare(model, X, y, given.sample_weight, given.batch_size, class_weight=given.class_weight, index=rest)
+    optimizer = model.optimizer
+    assert optimizer is not None
+    if not optimizer.uses_gradients and data.size < data.rows:
+        raise OptionError(f"{type(optimizer).__name__} takes the whole set at once and has no gradients")
+    if accumulate > 1:
+        from nnfast.accumulation import AccumulatingRun
+
+        return AccumulatingRun(model, data, shuffle, hooks.on_gradients, accumulate), measure
+    return ArrayRun(model, data, shuffle, hooks.on_gradients), measure
+
+
+def _check_whole_set(model: Model, given: Settings, accumulate: int, stream: bool, hooks: CallbackList) -> None:
+    optimizer = model.optimizer
+    assert optimizer is not None
+    if not optimizer.uses_gradients and (accumulate > 1 or stream or hooks.on_gradients is not None):
+        raise OptionError(f"{type(optimizer).__name__} takes the whole set at once and has no gradients")
+
+
+def _refuse_with_batches(given: Settings, split: float) -> None:
+    for name, here in (
+        ("batch_size", given.batch_size is not None),
+        ("sample_weight", given.sample_weight is not None),
+        ("validation_split", bool(split)),
+    ):
+        if here:
+            raise OptionError(f"{name} is for arrays; X is batches, which have their own rows and weights")
+    if given.class_weight == "balanced":
+        raise OptionError("class_weight='balanced' counts all labels first, and these come batch by batch")
+
+
+def _split(model: Model, X: Any, share: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Row numbers to train on and to validate with, both in ascending order; drawn with the model's key alone."""
+    rows = len(X) if isinstance(X, np.memmap) else len(features("X", X, model.n_inputs, model.dtype))
+    held = round(rows * share)
+    if not 0 < held < rows:
+        raise OptionError(f"validation_split={share} sets {held} of {rows} rows aside; both parts need rows")
+    drawn = permutation(model._key, SPLIT, rows)
+    return np.sort(drawn[held:]), np.sort(drawn[:held])
+
+
+def _validation(model: Model, given: Any) -> Callable[[], dict[str, float]] | None:
+    if given is None:
+        return None
+    if isinstance(given, (tuple, list)):
+        if len(given) not in (2, 3):
+            raise DTypeError("validation_data must be (X, y), (X, y, sample_weight) or an iterable of such batches")
+        X, y, w = (*given, None)[:3]
+        data = prepare_evaluation(model, X, y, w, None, "validation ")
+        return lambda: _evaluate(model, data)
+    if not is_stream(given, None) or isinstance(given, dict):
+        raise DTypeError("validation_data must be (X, y), (X, y, sample_weight) or an iterable of such batches")
+    from nnfast.stream_run import evaluate_stream
+
+    stream = Stream("validation_data", given, None, 2)
+    return lambda: evaluate_stream(model, stream)
+
+
+def _resumed(model: Model, path: Any) -> dict[str, Any] | None:
+    """Put the model where the checkpoint at `path` left it; the record of the run, or None to begin anew."""
+    if path is None:
+        return None
+    if not os.path.exists(os.fspath(path)):
+        print(f"nnfast: there is no checkpoint at {os.fspath(path)} yet; training begins anew", file=sys.stderr)
+        return None
+    from nnfast import checkpoint
+
+    record: dict[str, Any] | None = checkpoint.restore(model, path)
+    if record is None or "run" not in record:
+        raise CheckpointError(
+            f"{os.fspath(path)} holds a model but no training to go on with; use nn.load and fit, without resume="
+        )
+    return record
+
+
 def _loop(
-    run: _Run, epochs: int, validation: Data | None, validation_every: int, hooks: CallbackList, progress: Progress
+    session: Session,
+    validation: Callable[[], dict[str, float]] | None,
+    validation_every: int,
+    progress: Progress,
+    interrupts: Interrupts,
 ) -> None:
     """Job after job, with validation and callbacks where they are due."""
-    model, history = run.model, run.model.history
-    while run.epochs_done < epochs:
+    run, hooks, epochs = session.run, session.hooks, session.epochs
+    model = run.model
+    while run.epochs_done < epochs and not run.stopped:
         due = hooks.next_due(run.epochs_done, epochs)
         if validation is not None:
             due = min(due, (run.epochs_done // validation_every + 1) * validation_every)
-        values = run.job(min(due, epochs))
-        history.extend(values)
+        values = run.job(min(due, epochs), hooks.next_step(run.steps))
         done, final = run.epochs_done, run.epochs_done == epochs
+        model.history.extend(values)
         logs = {name: float(column[-1]) for name, column in values.items()}
         at_end = run.at_epoch_end and bool(values)
         if at_end and validation is not None and (done % validation_every == 0 or final):
-            measured = {f"val_{name}": value for name, value in _evaluate(model, validation).items()}
-            history.extend({name: np.array([value]) for name, value in measured.items()})
+            measured = {f"val_{name}": value for name, value in validation().items()}
+            model.history.extend({name: np.array([value]) for name, value in measured.items()})
             logs |= measured
         progress.update(done, logs, values)
-        if at_end and hooks.epoch(model, done, logs, final=final):
-            return
-
-
-class _Run:
-    """One training run's position, its next job, and the values of its epochs."""
-
-    def __init__(self, model: Model, data: Data, shuffle: bool, on_gradients: Any) -> None:
-        self.model = model
-        self.data = data
-        self.optimizer: Optimizer | None = None  # that of the last job
-        self._uses_gradients = model.optimizer is not None and model.optimizer.uses_gradients
-        program, _ = model._programs.runner("train")
-        self.tally = tally_of(model, program, data)
-        self._shuffled = shuffle and data.size < data.rows
-        self._on_gradients = on_gradients
-        self._per_epoch = len(data.starts)
-        self._steps = 0  # steps done in this run
-        self._first_epoch = model._epochs
-        self._seconds = 0.0  # per step, of the last job; 0: not known yet
-        self._orders: dict[int, np.ndarray[Any, Any]] = {}
-        self._warned = False
-
-    @property
-    def epochs_done(self) -> int:
-        return self._steps // self._per_epoch
-
-    @property
-    def at_epoch_end(self) -> bool:
-        return self._steps % self._per_epoch == 0
-
-    def job(self, until: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Run the next job, ending at epoch `until` at the latest; values of the epochs it completed, by name."""
-        model, data, optimizer = self.model, self.data, self._current_optimizer()
-        steps = self._steps_now(until)
-        epoch, batch = divmod(self._steps, self._per_epoch)
-        last = (self._steps + steps - 1) // self._per_epoch
-        order = self._order(epoch, last + 1) if self._shuffled else None
-        every = data.batch_weights(order) if order is not None else np.tile(data.batch_weights(None), last + 1 - epoch)
-        step_weights = every[batch : batch + steps]
-        program, runner = model._programs.runner("train")  # anew: a callback may have frozen a layer
-        job = make_job(
-            model,
-            data,
-            model._programs.scalars(program),
-            order=order,
-            steps=steps,
-            first_batch=batch,
-            learning_rates=optimizer.learning_rates(optimizer.steps, steps),
-            normalisers=normalisers(step_weights),
-            first_step=optimizer.steps + 1,
-            on_gradients=self._on_gradients,
-        )
-        begin = time.perf_counter()
-        try:
-            result = model._programs.run(runner, job)
-        finally:  # a hook or Ctrl-C may end the job early; what was done counts
-            optimizer.steps += job.done
-            self._steps += job.done
-            model._epochs = self._first_epoch - (-self._steps // self._per_epoch)
-        self._seconds = (time.perf_counter() - begin) / steps
-        self._warn(result, self._steps - steps)
-        return self.tally.add(result.sums, step_weights)
-
-    def _current_optimizer(self) -> Optimizer:
-        """The model's optimizer now, ready to go on: a callback may have assigned another."""
-        optimizer = self.model.optimizer
-        assert optimizer is not None
-        if optimizer.uses_gradients != self._uses_gradients:
-            raise StateError(f"{optimizer!r} cannot take over from {self.optimizer!r} within one fit")
-        if optimizer is not self.optimizer and not optimizer.uses_gradients:
-            _begin_search(self.model, self.data)
-        self.optimizer = optimizer
-        return optimizer
-
-    def _steps_now(self, until: int) -> int:
-        left = until * self._per_epoch - self._steps
-        if self._shuffled:
-            left = min(left, max(1, ORDER_ROWS // self.data.rows) * self._per_epoch)
-        if not self._seconds:
-            return 1
-        steps = max(1, min(left, int(JOB_SECONDS / self._seconds)))
-        to_epoch_end = -(self._steps + steps) % self._per_epoch
-        whole = steps - (self._per_epoch - to_epoch_end) if to_epoch_end else steps
-        return whole if whole > 0 else steps
-
-    def _order(self, first: int, end: int) -> np.ndarray[Any, Any]:
-        """Row orders of epochs first … end − 1 of this run; each depends on the model's key and the epoch alone."""
-        self._orders = {e: o for e, o in self._orders.items() if e >= first}
-        for e in range(first, end):
-            if e not in self._orders:
-                self._orders[e] = permutation(self.model._key, self._first_epoch + e, self.data.rows)
-        return np.stack([self._orders[e] for e in range(first, end)])
-
-    def _warn(self, result: Result, before: int) -> None:
-        if result.nonfinite >= 0 and not self._warned:
-            self._warned = True
-            at = (before + result.nonfinite) // self._per_epoch + 1
-            warnings.warn(
-                f"the loss or the gradient is not finite since epoch {at}; "
-                "a smaller learning rate or clip_norm= may help, or the data hold NaN",
-                NonFiniteWarning,
-                stacklevel=6,
-            )
-
-
-def _begin_search(model: Model, data: Data) -> None:
-    """Ready a random search for this data: what the model holds is the best so far, its loss measured on the data."""
-    model._programs.runner("train")  # makes the state that holds the best
-    program, runner = model._programs.runner("evaluate", True)
-    assert model.optimizer is not None
-    scalars, weight = model._programs.scalars(program), data.batch_weights(None)
-    job = make_job(model, data, scalars, first_step=model.optimizer.steps, normalisers=weight)
-    model._buffers.state[...] = model.backend.asarray(model._programs.run(runner, job).sums[0])
+        hooks.after(run, done, logs, at_end=at_end, final=final)
+        interrupts.heed()
 
 
 def _evaluate(model: Model, data: Data) -> dict[str, float]:
     program, runner = model._programs.runner("evaluate")
-    step_weights, scalars = data.batch_weights(None), model._programs.scalars(program)
-    job = make_job(model, data, scalars, steps=len(data.starts), normalisers=normalisers(step_weights))
-    sums = model._programs.run(runner, job).sums
-    return tally_of(model, program, data).one_epoch(sums, step_weights)
+    weights, scalars = data.batch_weights(None), model._programs.scalars(program)
+    tally, values = tally_of(model, program, data.batch_rows), {}
+    first = 0
+    while first < len(weights):
+        steps = data.most_steps(first) or len(weights)
+        part = weights[first : first + steps]
+        job = make_job(model, data, scalars, first_batch=first, steps=len(part), normalisers=normalisers(part))
+        values = tally.add(model._programs.run(runner, job).sums, part)
+        first += len(part)
+    return {name: float(column[0]) for name, column in values.items()}
 
 
 def evaluate(model: Model, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> dict[str, float]:
     """See `Model.evaluate`."""
     model._needs("evaluate")
+    if is_stream(X, y):
+        from nnfast.stream_run import evaluate_stream
+
+        if batch_size is not None or sample_weight is not None:
+            raise OptionError("batch_size and sample_weight are for arrays; X is batches, with their own")
+        return evaluate_stream(model, Stream("X", X, None, 1))
     return _evaluate(model, prepare_evaluation(model, X, y, sample_weight, batch_size))
 
 
 def predict(model: Model, X: Any, batch_size: int | None) -> Any:
     """See `Model.predict`."""
-    x = features("X", X, model.n_inputs, model.dtype)
-    program, runner = model._programs.runner("predict")
+    program, _ = model._programs.runner("predict")
     size = evaluation_rows(program) if batch_size is None else integer("batch_size", batch_size, 1)
+    if not is_staged(X, model.dtype, None):
+        return _predict(model, features("X", X, model.n_inputs, model.dtype), size)
+    rows = max(size, AT_ONCE // (model.n_inputs * model.dtype.itemsize) // size * size)
+    parts = [
+        _predict(model, features("X", np.asarray(X[lo : lo + rows]), model.n_inputs, model.dtype), size)
+        for lo in range(0, max(len(X), 1), rows)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate([model.backend.to_numpy(part) for part in parts])
+
+
+def _predict(model: Model, x: Any, size: int) -> Any:
+    program, runner = model._programs.runner("predict")
     output = model.backend.empty((len(x), model.n_outputs), model.dtype)
     scalars, steps = model._programs.scalars(program), -(-len(x) // size)
     rows = model.backend.asarray(x)

@@ -27,7 +27,7 @@ def test_same_run_twice_gives_the_same_bits(optimizer):
 def test_where_jobs_are_cut_changes_nothing(monkeypatch):
     whole = classifier()
     expected = fit(whole)
-    monkeypatch.setattr("nnfast.training.JOB_SECONDS", 0.0)  # one step per job
+    monkeypatch.setattr("nnfast.run.JOB_SECONDS", 0.0)  # one step per job
     single = classifier()
     assert fit(single) == expected
     np.testing.assert_array_equal(single.parameters, whole.parameters)
@@ -154,7 +154,7 @@ def test_nan_in_the_data_warns_once_and_propagates():
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])
 def test_the_warning_names_the_epoch(monkeypatch, seconds):
-    monkeypatch.setattr("nnfast.training.JOB_SECONDS", seconds)
+    monkeypatch.setattr("nnfast.run.JOB_SECONDS", seconds)
     calls = []
 
     def spoil(flat):

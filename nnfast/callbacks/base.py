@@ -6,7 +6,7 @@ A callback says how often it wants to be called; the runner is not interrupted i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from nnfast.validation import integer
 if TYPE_CHECKING:
     from nnfast.history import History
     from nnfast.model import Model
+    from nnfast.run import Run
 
 __all__ = ["Callback", "CallbackList", "Logs"]
 
@@ -36,6 +37,7 @@ class Callback:
 
     every: int = 1
     every_steps: int | None = None
+    last: ClassVar[bool] = False  # called after the others, once they have decided whether to stop
     on_gradients: Callable[[Any], None] | None = None
 
     def on_begin(self, model: Model, epochs: int, names: tuple[str, ...]) -> None:
@@ -79,6 +81,8 @@ class CallbackList:
                     f"a callback is an nn.Callback object or a function f(model, epoch, logs): {c._function!r}"
                 )
             integer("callback.every", c.every, 1)
+            if c.every_steps is not None:
+                integer("callback.every_steps", c.every_steps, 1)
         if on_gradients is not None and not callable(on_gradients):
             raise DTypeError(f"on_gradients must be a function of the flat gradient; {on_gradients!r} was given")
         self._hooks = [h for h in (on_gradients, *(c.on_gradients for c in self._callbacks)) if h is not None]
@@ -99,21 +103,48 @@ class CallbackList:
         """The next epoch after which somebody wants to be called; `end` if nobody does."""
         return min(((done // c.every + 1) * c.every for c in self._callbacks), default=end)
 
+    def next_step(self, done: int) -> int | None:
+        """The next step after which somebody wants to be called; None if nobody does."""
+        every = [c.every_steps for c in self._callbacks if c.every_steps is not None]
+        return min(((done // n + 1) * n for n in every), default=None)
+
     def begin(self, model: Model, epochs: int, names: tuple[str, ...]) -> None:
         for c in self._callbacks:
             c.on_begin(model, epochs, names)
 
-    def epoch(self, model: Model, epoch: int, logs: Logs, *, final: bool) -> bool:
-        answers = [c.on_epoch(model, epoch, logs) for c in self._callbacks if epoch % c.every == 0 or final]
-        return any(answer is True or (isinstance(answer, np.bool_) and bool(answer)) for answer in answers)
+    def after(self, run: Run, epoch: int, logs: Logs, *, at_end: bool, final: bool) -> None:
+        """After a job: call all who are due, and note whether one of them wants the training to stop."""
+        for c in sorted(self._callbacks, key=lambda c: c.last):
+            answers = []
+            if c.every_steps is not None and run.steps % c.every_steps == 0:
+                answers.append(c.on_step(run.model, run.steps))
+            if at_end and (epoch % c.every == 0 or final or (c.last and run.stopped)):
+                answers.append(c.on_epoch(run.model, epoch, logs))
+            run.stopped |= any(a is True or (isinstance(a, np.bool_) and bool(a)) for a in answers)
 
     def end(self, model: Model, history: History) -> None:
-        """Every callback ends, whatever another does; the first error is raised afterwards."""
+        """Every callback ends, whatever another does; the first error is raised afterwards.
+
+        Who writes the training down does so first: others may now change the model.
+        """
         errors = []
-        for c in self._callbacks:
+        for c in sorted(self._callbacks, key=lambda c: not c.last):
             try:
                 c.on_end(model, history)
             except Exception as error:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+    def states(self) -> list[dict[str, Any]]:
+        """What each callback remembers, under the name of its class."""
+        return [{"name": type(c).__name__, "state": c.state()} for c in self._callbacks]
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Give each callback what one of its class remembered, in the order of the list; others begin anew."""
+        left = list(states)
+        for c in self._callbacks:
+            found = next((s for s in left if s["name"] == type(c).__name__), None)
+            if found is not None:
+                left.remove(found)
+                c.restore(found["state"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.callbacks.base import Callback, Logs
-from nnfast.errors import UnknownNameError
-from nnfast.validation import integer, number
+from nnfast.callbacks.base import Logs
+from nnfast.callbacks.monitoring import Monitoring
+from nnfast.validation import integer
 
 if TYPE_CHECKING:
     from nnfast.history import History
@@ -18,13 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["EarlyStopping"]
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(Monitoring):
     """Stop when `monitor` has not improved by more than `min_delta` in `patience` measurements on end.
 
     `monitor` is a name of the history; by default "val_loss" where there is validation, else "loss". `mode` says which
     way is better: "min", "max", or "auto", which asks the metric (losses: "min"). With `restore_best` the model ends
     with the weights it had after its best epoch; a training loss is measured before that epoch's updates, so give
-    validation data where it must be exact. `best`, `best_epoch` and `stopped_epoch` tell what happened.
+    validation data where it must be exact. `every` is the number of epochs between two looks. `best`, `best_epoch` and
+    `stopped_epoch` tell what happened. Raises UnknownNameError where nothing of this name will be measured.
     """
 
     def __init__(
@@ -35,44 +35,22 @@ class EarlyStopping(Callback):
         *,
         mode: str = "auto",
         restore_best: bool = False,
+        every: int = 1,
     ) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise UnknownNameError("mode", mode, ["auto", "min", "max"])
-        self.monitor = monitor
+        super().__init__(monitor, min_delta, mode, every)
         self.patience = integer("patience", patience, 1)
-        self.min_delta = number("min_delta", min_delta, 0)
-        self.mode = mode
         self.restore_best = bool(restore_best)
-        self._start("loss", higher=mode == "max")
 
     def _start(self, name: str, *, higher: bool) -> None:
-        self.watched = name
-        self._sign = -1 if higher else 1
-        self.best = self._sign * math.inf
-        self.best_epoch = 0
+        super()._start(name, higher=higher)
         self.stopped_epoch: int | None = None
-        self._waited = 0
         self._weights: list[np.ndarray[Any, Any]] | None = None
 
-    def on_begin(self, model: Model, epochs: int, names: tuple[str, ...]) -> None:
-        name = self.monitor or ("val_loss" if "val_loss" in names else "loss")
-        if name not in names:
-            raise UnknownNameError("monitor of EarlyStopping", name, names)
-        metric = {m.name: m for m in model.metrics}.get(name.removeprefix("val_"))
-        higher = metric is not None and metric.higher_is_better
-        self._start(name, higher=higher if self.mode == "auto" else self.mode == "max")
-
     def on_epoch(self, model: Model, epoch: int, logs: Logs) -> bool | None:
-        if self.watched not in logs:
-            return None
-        value = logs[self.watched]
-        if self._sign * value < self._sign * self.best - self.min_delta:
-            self.best, self.best_epoch, self._waited = value, epoch, 0
-            if self.restore_best:
-                self._weights = model.get_weights()
-            return None
-        self._waited += 1
-        if self._waited < self.patience:
+        better = self.improved(epoch, logs)
+        if better and self.restore_best:
+            self._weights = model.get_weights()
+        if better is not False or self._waited < self.patience:
             return None
         self.stopped_epoch = epoch
         return True
@@ -81,3 +59,10 @@ class EarlyStopping(Callback):
         if self._weights is not None:
             model.set_weights(self._weights)
             self._weights = None
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"stopped_epoch": self.stopped_epoch, "weights": self._weights}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self.stopped_epoch, self._weights = state["stopped_epoch"], state["weights"]

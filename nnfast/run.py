@@ -1,0 +1,215 @@
+"""One training run: where it stands, and its next job.
+
+A job is as many steps as fit into about 100 ms, so that Ctrl-C, progress and callbacks get their turn; where it is cut
+changes no result. A step is one update; with accumulation it takes several batches.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnfast.batches import Data, make_job, normalisers, tally_of
+from nnfast.errors import CheckpointError, NonFiniteWarning, StateError
+from nnfast.protocol import Job, Result
+from nnfast.random import permutation
+from nnfast.tally import Tally
+
+if TYPE_CHECKING:
+    from nnfast.model import Model
+    from nnfast.optimizers.base import Optimizer
+
+__all__ = ["ArrayRun", "Run", "begin_search"]
+
+JOB_SECONDS = 0.1
+ORDER_ROWS = 4_000_000  # row numbers drawn for one job at most: 32 MB
+
+Values = dict[str, np.ndarray[Any, Any]]
+
+
+class Run:
+    """What all runs share. A subclass makes the steps of a job, and says when an epoch is over."""
+
+    def __init__(self, model: Model, tally: Tally, on_gradients: Callable[[Any], None] | None) -> None:
+        self.model = model
+        self.tally = tally
+        self.on_gradients = on_gradients
+        self.optimizer: Optimizer | None = None  # that of the last job
+        self.steps = 0  # done in this run
+        self.first_epoch = model._epochs
+        self.stopped = False  # somebody asked to stop
+        self._uses_gradients = model.optimizer is not None and model.optimizer.uses_gradients
+        self._seconds = 0.0  # per step, of the last job; 0: not known yet
+        self._warned = False
+
+    @property
+    def epochs_done(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def at_epoch_end(self) -> bool:
+        raise NotImplementedError
+
+    def job(self, epoch: int, step: int | None) -> Values:
+        """Run the next job, up to this epoch or this step at most; values of the epochs that it completed, by name."""
+        raise NotImplementedError
+
+    def signature(self) -> dict[str, Any]:
+        """What must be the same for an interrupted run to go on."""
+        raise NotImplementedError
+
+    def record(self) -> dict[str, Any]:
+        """The position, from which `go_on` goes on."""
+        sums, weights = self.tally.partial
+        return {
+            "steps": self.steps,
+            "first_epoch": self.first_epoch,
+            "stopped": self.stopped,
+            "signature": self.signature(),
+            "sums": sums,
+            "weights": weights,
+        }
+
+    def go_on(self, record: dict[str, Any], path: Any) -> None:
+        """Take up the position of a run of the same kind."""
+        for name, now in self.signature().items():
+            before = record["signature"].get(name)
+            if before != now:
+                raise CheckpointError(f"{path} is of a training with {name} = {before}; here it is {now}")
+        self.steps, self.first_epoch, self.stopped = record["steps"], record["first_epoch"], record["stopped"]
+        self.tally.partial = np.asarray(record["sums"]), np.asarray(record["weights"])
+        self.optimizer = self.model.optimizer  # which has its state already
+
+    def _steps_in_time(self, most: int) -> int:
+        if not self._seconds:
+            return 1
+        return max(1, min(most, int(JOB_SECONDS / self._seconds)))
+
+    def _count_epochs(self) -> None:
+        """Tell the model how many of its epochs have begun: each has its own row order."""
+        begun = self.epochs_done + (not self.at_epoch_end)
+        self.model._epochs = self.first_epoch + begun
+
+    def _current_optimizer(self) -> Optimizer:
+        """The model's optimizer now, ready to go on: a callback may have assigned another."""
+        optimizer = self.model.optimizer
+        assert optimizer is not None
+        if optimizer.uses_gradients != self._uses_gradients:
+            raise StateError(f"{optimizer!r} cannot take over from {self.optimizer!r} within one fit")
+        if optimizer is not self.optimizer:
+            self._new_optimizer(optimizer)
+        self.optimizer = optimizer
+        return optimizer
+
+    def _new_optimizer(self, optimizer: Optimizer) -> None:
+        """The first one, or another than before."""
+
+    def _warn(self, result: Result, epoch: int) -> None:
+        if result.nonfinite >= 0 and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the loss or the gradient is not finite since epoch {epoch}; "
+                "a smaller learning rate or clip_norm= may help, or the data hold NaN",
+                NonFiniteWarning,
+                stacklevel=6,
+            )
+
+
+class ArrayRun(Run):
+    """Batches of arrays, a step each."""
+
+    def __init__(self, model: Model, data: Data, shuffle: bool, on_gradients: Any) -> None:
+        program, _ = model._programs.runner("train")
+        super().__init__(model, tally_of(model, program, data.batch_rows), on_gradients)
+        self.data = data
+        self._shuffled = shuffle and data.size < data.rows
+        self.per_epoch = len(data.starts)
+        self._orders: dict[int, np.ndarray[Any, Any]] = {}
+
+    @property
+    def epochs_done(self) -> int:
+        return self.steps // self.per_epoch
+
+    @property
+    def at_epoch_end(self) -> bool:
+        return self.steps % self.per_epoch == 0
+
+    def signature(self) -> dict[str, Any]:
+        return {"rows": self.data.rows, "batch_size": self.data.size, "shuffle": self._shuffled}
+
+    def job(self, epoch: int, step: int | None) -> Values:
+        optimizer = self._current_optimizer()
+        steps = self._steps_now(epoch * self.per_epoch if step is None else min(epoch * self.per_epoch, step))
+        first, batch = divmod(self.steps, self.per_epoch)
+        end = (self.steps + steps - 1) // self.per_epoch + 1
+        order = self.order(first, end) if self._shuffled else None
+        weights = self._weights(order, end - first)[batch : batch + steps]
+        begin = time.perf_counter()
+        job = self._job(optimizer, steps, batch, order, weights)
+        before = self.steps
+        try:
+            result = self.model._programs.run(self._runner, job)
+        finally:  # a hook may end the job early; what was done counts
+            optimizer.steps += job.done
+            self.steps += job.done
+            self._count_epochs()
+        self._seconds = (time.perf_counter() - begin) / steps
+        self._warn(result, (before + result.nonfinite) // self.per_epoch + 1)
+        return self.tally.add(result.sums, weights)
+
+    def _job(self, optimizer: Optimizer, steps: int, batch: int, order: Any, weights: Any) -> Job:
+        program, self._runner = self.model._programs.runner("train")  # anew: a callback may have frozen a layer
+        return make_job(
+            self.model,
+            self.data,
+            self.model._programs.scalars(program),
+            order=order,
+            steps=steps,
+            first_batch=batch,
+            learning_rates=optimizer.learning_rates(optimizer.steps, steps),
+            normalisers=normalisers(weights),
+            first_step=optimizer.steps + 1,
+            on_gradients=self.on_gradients,
+        )
+
+    def _steps_now(self, until: int) -> int:
+        left = until - self.steps
+        if self._shuffled:
+            left = min(left, max(1, ORDER_ROWS // self.data.rows) * self.per_epoch)
+        most = self.data.most_steps(self.steps % self.per_epoch)
+        steps = self._steps_in_time(left if most is None else min(left, most))
+        to_epoch_end = -(self.steps + steps) % self.per_epoch
+        whole = steps - (self.per_epoch - to_epoch_end) if to_epoch_end else steps
+        return whole if whole > 0 else steps
+
+    def order(self, first: int, end: int) -> np.ndarray[Any, Any]:
+        """Row orders of epochs first … end − 1 of this run; each depends on the model's key and the epoch alone."""
+        self._orders = {e: o for e, o in self._orders.items() if e >= first}
+        for e in range(first, end):
+            if e not in self._orders:
+                self._orders[e] = permutation(self.model._key, self.first_epoch + e, self.data.rows)
+        return np.stack([self._orders[e] for e in range(first, end)])
+
+    def _weights(self, order: Any, epochs: int) -> np.ndarray[Any, Any]:
+        """Σ weight of each batch of some epochs."""
+        if order is not None:
+            return self.data.batch_weights(order)
+        return np.tile(self.data.batch_weights(None), epochs)
+
+    def _new_optimizer(self, optimizer: Optimizer) -> None:
+        if not optimizer.uses_gradients:
+            begin_search(self.model, self.data)
+
+
+def begin_search(model: Model, data: Data) -> None:
+    """Ready a random search for this data: what the model holds is the best so far, its loss measured on the data."""
+    model._programs.runner("train")  # makes the state that holds the best
+    program, runner = model._programs.runner("evaluate", True)
+    assert model.optimizer is not None
+    scalars, weight = model._programs.scalars(program), data.batch_weights(None)
+    job = make_job(model, data, scalars, first_step=model.optimizer.steps, normalisers=weight)
+    model._buffers.state[...] = model.backend.asarray(model._programs.run(runner, job).sums[0])

@@ -111,9 +111,22 @@ def _memory_table(record: Record) -> Table:
     return ["who", *columns], tuple(range(1, len(columns) + 1)), rows
 
 
+def _fit_table(record: Record) -> Table:
+    columns = ("bare", "whole", "validating", "saving")
+    rows = []
+    for r in record["rows"]:
+        over = [f"{100 * r['over'][q]:+.1f}" for q in ("median", "q1", "q3")]
+        seconds = [f"{r[c]['median']:.3f}" for c in columns]
+        rows.append([r["case"], r["title"], f"{r['epochs']:,}", *seconds, over[0], f"{over[1]} to {over[2]}"])
+    head = ["network", "who", "epochs", "bare, s", "with everything, s", "of it validating", "saving", "left over, %"]
+    return [*head, "quartiles"], tuple(range(2, 8)), rows
+
+
 def table_of(record: Record) -> Table:
     if record["bench"] == "step":
         return _step_table(record)
+    if record["bench"] == "fit":
+        return _fit_table(record)
     if record["bench"] == "ops":
         return _compared_table(record, "op", "µs")
     return _startup_table(record) if record["bench"] == "startup" else _memory_table(record)

@@ -30,11 +30,23 @@ if TYPE_CHECKING:
         losses,
         metrics,
         optimizers,
+        plots,
         protocol,
         schedules,
     )
-    from nnfast.callbacks import Callback, EarlyStopping
-    from nnfast.errors import BackendUnavailable
+    from nnfast.callbacks import (
+        Callback,
+        CSVLogger,
+        EarlyStopping,
+        LearningRateSchedule,
+        ModelCheckpoint,
+        ProgressBar,
+        ReduceLROnPlateau,
+        TensorBoard,
+        TerminateOnNaN,
+    )
+    from nnfast.checkpoint import load
+    from nnfast.errors import BackendUnavailable, CheckpointError
     from nnfast.history import History
     from nnfast.layers import (
         ELU,
@@ -74,8 +86,12 @@ if TYPE_CHECKING:
 
 # The same once more, for Python; tests/test_import.py holds the two together.
 _HOMES = {
-    "callbacks": ["Callback", "EarlyStopping"],
-    "errors": ["BackendUnavailable"],
+    "callbacks": [
+        *["CSVLogger", "Callback", "EarlyStopping", "LearningRateSchedule", "ModelCheckpoint", "ProgressBar"],
+        *["ReduceLROnPlateau", "TensorBoard", "TerminateOnNaN"],
+    ],
+    "checkpoint": ["load"],
+    "errors": ["BackendUnavailable", "CheckpointError"],
     "history": ["History"],
     "layers": [
         *["Dense", "Dropout", "ELU", "GELU", "Layer", "LeakyReLU", "Linear", "PythonLayer", "ReLU", "SiLU", "Sigmoid"],
@@ -104,8 +120,10 @@ __all__ = [
     "AdamW",
     "BackendUnavailable",
     "BinaryCrossEntropy",
+    "CSVLogger",
     "Callback",
     "CategoricalCrossEntropy",
+    "CheckpointError",
     "Dense",
     "Dropout",
     "EarlyStopping",
@@ -113,19 +131,23 @@ __all__ = [
     "Huber",
     "Layer",
     "LeakyReLU",
+    "LearningRateSchedule",
     "Linear",
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Model",
+    "ModelCheckpoint",
     "OpSpec",
     "Poisson",
     "Program",
+    "ProgressBar",
     "PythonLayer",
     "PythonLoss",
     "RMSprop",
     "RandomSearch",
     "ReLU",
+    "ReduceLROnPlateau",
     "SiLU",
     "Sigmoid",
     "SigmoidBinaryCrossEntropy",
@@ -133,6 +155,8 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Softplus",
     "Tanh",
+    "TensorBoard",
+    "TerminateOnNaN",
     "__version__",
     "available_backends",
     "callbacks",
@@ -143,9 +167,11 @@ __all__ = [
     "get_num_threads",
     "initializers",
     "layers",
+    "load",
     "losses",
     "metrics",
     "optimizers",
+    "plots",
     "protocol",
     "register_backend",
     "register_op",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.program import Program
 
-__all__ = ["Data", "evaluation_rows", "make_job", "normalisers", "prepare", "prepare_evaluation", "tally_of"]
+__all__ = [
+    "Data",
+    "evaluation_rows",
+    "make_job",
+    "normalisers",
+    "prepare",
+    "prepare_evaluation",
+    "repeated",
+    "tally_of",
+]
 
 EVALUATION_ROWS = 4096  # rows per batch where the caller names no batch size, at most,
 EVALUATION_ELEMENTS = 1 << 20  # and (but for the widest networks) so few that its working memory stays below this
@@ -44,20 +54,28 @@ class Data:
         self.device_weight = None if weight is None else backend.asarray(weight)
         self.size = min(size, self.rows)
 
-    @property
+    @cached_property
     def starts(self) -> np.ndarray[Any, Any]:
         return np.arange(0, self.rows, self.size)
 
-    @property
+    @cached_property
     def batch_rows(self) -> np.ndarray[Any, Any]:
         """Rows of each batch of an epoch."""
         return np.diff(np.append(self.starts, self.rows)).astype(np.float64)
 
     def batch_weights(self, order: Any) -> np.ndarray[Any, Any]:
         """Σ weight of each batch of each epoch, flat: `order` is (epochs, rows) or None for one epoch as it stands."""
+        if order is None:
+            return self._weights_as_they_stand
         if self.weight is None:
-            return np.tile(self.batch_rows, 1 if order is None else len(order))
-        ordered = self.weight[None] if order is None else self.weight[order]
+            return repeated(self.batch_rows, len(order))
+        return self._sums(self.weight[order])
+
+    @cached_property
+    def _weights_as_they_stand(self) -> np.ndarray[Any, Any]:
+        return self.batch_rows if self.weight is None else self._sums(self.weight[None])
+
+    def _sums(self, ordered: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.asarray(np.add.reduceat(ordered, self.starts, axis=1, dtype=np.float64)).reshape(-1)
 
     def most_steps(self, first_batch: int) -> int | None:
@@ -129,6 +147,11 @@ def prepare_evaluation(
     if batch_size is None:
         batch_size = evaluation_rows(model._programs.runner("evaluate")[0])
     return prepare(model, X, y, sample_weight, batch_size, prefix, index=index)
+
+
+def repeated(values: np.ndarray[Any, Any], times: int) -> np.ndarray[Any, Any]:
+    """The values over and over."""
+    return np.full(times, values[0]) if len(values) == 1 else np.tile(values, times)
 
 
 def normalisers(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -26,6 +26,7 @@ class Programs:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._compiled: dict[tuple[str, bool], tuple[Any, Program, Runner]] = {}
+        self._named: dict[tuple[str, ...], list[tuple[Any, str]]] = {}  # see `_owners`
         self._lock = allocate_lock()
         self._running_in: int | None = None  # the thread that is in a step
         self.fuse = True  # whether activations may join the dense op before them; tests switch it off
@@ -56,7 +57,7 @@ class Programs:
     def penalized(self, program: Program) -> bool:
         """Whether any penalty of the Program has a strength other than 0 now."""
         names = {n for op in program.ops if op.name == "penalty" for _, n in op.scalars if isinstance(n, str)}
-        return any(self._scalar(name) for name in names)
+        return any(getattr(*self._owner(name)) for name in names)
 
     def forget(self) -> None:
         """Drop all runners: needed when an array of the model's buffers is replaced by another."""
@@ -113,15 +114,27 @@ class Programs:
 
     def scalars(self, program: Program) -> np.ndarray[Any, Any]:
         """The numbers that the Program names, as they are now."""
-        return np.array([self._scalar(name) for name in program.scalars], dtype=np.float64)
+        optimizer: Any = self._model.optimizer
+        return np.array(
+            [
+                optimizer.scalar(name) if owner is None else getattr(owner, name)
+                for owner, name in self._owners(program)
+            ],
+            dtype=np.float64,
+        )
 
-    def _scalar(self, name: str) -> float:
+    def _owners(self, program: Program) -> list[tuple[Any, str]]:
+        """Who holds each number, and under which name; None is the optimizer, which may be another one tomorrow."""
+        found = self._named.get(program.scalars)
+        if found is None:
+            found = self._named[program.scalars] = [self._owner(name) for name in program.scalars]
+        return found
+
+    def _owner(self, name: str) -> tuple[Any, str]:
         model = self._model
         prefix, _, attribute = name.rpartition(".")
         if prefix == "optimizer":
-            assert model.optimizer is not None
-            return model.optimizer.scalar(attribute)
+            return None, attribute
         if prefix.startswith("metric:"):
-            metric = next(m for m in model.metrics if f"metric:{m.name}" == prefix)
-            return float(getattr(metric, attribute))
-        return float(getattr(model.loss if prefix == "loss" else model.layers[int(prefix)], attribute))
+            return next(m for m in model.metrics if f"metric:{m.name}" == prefix), attribute
+        return model.loss if prefix == "loss" else model.layers[int(prefix)], attribute

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.batches import Data, make_job, normalisers, tally_of
+from nnfast.batches import Data, make_job, normalisers, repeated, tally_of
 from nnfast.errors import CheckpointError, NonFiniteWarning, StateError
 from nnfast.protocol import Job, Result
 from nnfast.random import permutation
@@ -74,15 +74,19 @@ class Run:
             "weights": weights,
         }
 
-    def go_on(self, record: dict[str, Any], path: Any) -> None:
-        """Take up the position of a run of the same kind."""
+    def check(self, record: dict[str, Any], path: Any) -> None:
+        """Refuse the record of a run of another kind."""
         for name, now in self.signature().items():
             before = record["signature"].get(name)
             if before != now:
                 raise CheckpointError(f"{path} is of a training with {name} = {before}; here it is {now}")
+
+    def go_on(self, record: dict[str, Any]) -> None:
+        """Take up the position of a run of the same kind; the model is where that left it."""
         self.steps, self.first_epoch, self.stopped = record["steps"], record["first_epoch"], record["stopped"]
         self.tally.partial = np.asarray(record["sums"]), np.asarray(record["weights"])
         self.optimizer = self.model.optimizer  # which has its state already
+        self._count_epochs()
 
     def _steps_in_time(self, most: int) -> int:
         if not self._seconds:
@@ -198,7 +202,7 @@ class ArrayRun(Run):
         """Σ weight of each batch of some epochs."""
         if order is not None:
             return self.data.batch_weights(order)
-        return np.tile(self.data.batch_weights(None), epochs)
+        return repeated(self.data.batch_weights(None), epochs)
 
     def _new_optimizer(self, optimizer: Optimizer) -> None:
         if not optimizer.uses_gradients:

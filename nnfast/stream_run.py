@@ -49,9 +49,9 @@ class StreamRun(Run):
     def record(self) -> dict[str, Any]:
         return super().record() | {"epochs": self._epochs, "taken": self._taken, "rows": self._rows}
 
-    def go_on(self, record: dict[str, Any], path: Any) -> None:
-        super().go_on(record, path)
+    def go_on(self, record: dict[str, Any]) -> None:
         self._epochs, self._taken, self._rows = record["epochs"], record["taken"], list(record["rows"])
+        super().go_on(record)
         self._stream.passed(self._taken - len(self._rows))
 
     def job(self, epoch: int, step: int | None) -> Values:

@@ -8,6 +8,7 @@ What can be begun anew (a list, a loader, a function) is, once per epoch. An ite
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any
 
 from nnfast.errors import DataError, DTypeError, OptionError
@@ -41,7 +42,7 @@ class Stream:
         """The batches of the next epoch, without the first `skip`."""
         source = self._running if self._once else self._begin()
         assert source is not None
-        for number in range(self.length) if self.length is not None else iter(int, 1):
+        for number in count() if self.length is None else range(self.length):
             batch = next(source, _END)
             if batch is _END:
                 if self.length is not None:

@@ -67,9 +67,9 @@ class Session:
             "callbacks": self.hooks.states(),
         }
 
-    def go_on(self, record: dict[str, Any], path: Any) -> None:
+    def go_on(self, record: dict[str, Any]) -> None:
         history = self.run.model.history
-        self.run.go_on(record["run"], path)
+        self.run.go_on(record["run"])
         for name, column in record["history"].items():
             history.history[name] = np.asarray(column).tolist()
         history.validated = {name: np.asarray(epochs).tolist() for name, epochs in record["validated"].items()}
@@ -89,14 +89,14 @@ def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
     names = run.tally.names
     if validation is not None:
         names += tuple(f"val_{name}" for name in names)
-    session, before = Session(run, hooks, epochs), _resumed(model, given.resume)
+    session, before = Session(run, hooks, epochs), _resumed(run, given.resume)
     model.history = History(names, planned=epochs, higher=[m.name for m in model.metrics if m.higher_is_better])
     hooks.begin(model, epochs, names)
     interrupts = Interrupts()
     try:
         model._session = session
         if before is not None:
-            session.go_on(before, given.resume)
+            session.go_on(before)
         with progress, interrupts.held_back():
             _loop(session, validation, every, progress, interrupts)
     finally:
@@ -191,20 +191,22 @@ def _validation(model: Model, given: Any) -> Callable[[], dict[str, float]] | No
     return lambda: evaluate_stream(model, stream)
 
 
-def _resumed(model: Model, path: Any) -> dict[str, Any] | None:
-    """Put the model where the checkpoint at `path` left it; the record of the run, or None to begin anew."""
+def _resumed(run: Run, path: Any) -> dict[str, Any] | None:
+    """Put the model where the checkpoint at `path` left it; the record of that training, or None to begin anew."""
     if path is None:
         return None
-    if not os.path.exists(os.fspath(path)):
+    if not os.path.exists(path):
         print(f"nnfast: there is no checkpoint at {os.fspath(path)} yet; training begins anew", file=sys.stderr)
         return None
     from nnfast import checkpoint
 
-    record: dict[str, Any] | None = checkpoint.restore(model, path)
+    record: dict[str, Any] | None = checkpoint.read_run(path)
     if record is None or "run" not in record:
         raise CheckpointError(
             f"{os.fspath(path)} holds a model but no training to go on with; use nn.load and fit, without resume="
         )
+    run.check(record["run"], os.fspath(path))
+    checkpoint.restore(run.model, path)
     return record
 
 

@@ -151,7 +151,7 @@ def test_callbacks_and_progress_get_their_turn_with_batches(capsys):
         ([], {}, DataError, "has no batches"),
         ([(X,)], {}, DTypeError, "batch 0 of X is 1 parts"),
         ([X], {}, DTypeError, "batch 0 of X is ndarray"),
-        ([(X, Y[:5])], {}, ShapeError, "batch 0: y has 5 labels"),
+        ([(X, Y), (X, Y[:5])], {}, ShapeError, "batch 1: y has 5 labels"),
         (iter(cut(32)), {"epochs": 2}, OptionError, "X is an iterator, which ends with its first epoch"),
         (iter(cut(32)), {"steps_per_epoch": 9}, DataError, "X ended after 4 batches of 9"),
         (cut(32), {"batch_size": 3}, OptionError, "batch_size is for arrays"),

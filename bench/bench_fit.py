@@ -97,10 +97,10 @@ def bare(model: Any, made: Any, epochs: int) -> float:
 def accompanied(model: Any, made: Any, epochs: int, folder: Path) -> dict[str, float]:
     """Seconds of the same with everything, and of its parts that are timed apart."""
     import nnfast as nn
-    from nnfast import training
+    from nnfast.validating import Validation
 
     saver = nn.ModelCheckpoint(folder / "run.nnfast", every=SAVED_EVERY)
-    with terminal(), Apart(training, "_evaluate") as validating, Apart(nn.Model, "save") as saving:
+    with terminal(), Apart(Validation, "take") as validating, Apart(nn.Model, "save") as saving:
         begin = time.perf_counter()
         model.fit(
             made.X,

@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nnfast import (
         callbacks,
+        checkpoint,
         datasets,
         errors,
         functional,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
         SigmoidBinaryCrossEntropy,
         SoftmaxCrossEntropy,
     )
+    from nnfast.metrics import PythonMetric
     from nnfast.model import Model
     from nnfast.optimizers import SGD, Adagrad, Adam, AdamW, RandomSearch, RMSprop
     from nnfast.own_ops import register_op
@@ -101,6 +103,7 @@ _HOMES = {
         *["BinaryCrossEntropy", "CategoricalCrossEntropy", "Huber", "Loss", "MeanAbsoluteError", "MeanSquaredError"],
         *["Poisson", "PythonLoss", "SigmoidBinaryCrossEntropy", "SoftmaxCrossEntropy"],
     ],
+    "metrics": ["PythonMetric"],
     "model": ["Model"],
     "optimizers": ["Adagrad", "Adam", "AdamW", "RMSprop", "RandomSearch", "SGD"],
     "program": ["Program"],
@@ -144,6 +147,7 @@ __all__ = [
     "ProgressBar",
     "PythonLayer",
     "PythonLoss",
+    "PythonMetric",
     "RMSprop",
     "RandomSearch",
     "ReLU",
@@ -160,6 +164,7 @@ __all__ = [
     "__version__",
     "available_backends",
     "callbacks",
+    "checkpoint",
     "datasets",
     "errors",
     "functional",

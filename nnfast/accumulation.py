@@ -14,7 +14,7 @@ import numpy as np
 
 from nnfast.batches import Data, make_job
 from nnfast.protocol import Result
-from nnfast.run import ArrayRun, Values
+from nnfast.run import ArrayRun, Pauses, Values
 from nnfast.stepping import update
 
 if TYPE_CHECKING:
@@ -86,10 +86,14 @@ class AccumulatingRun(ArrayRun):
         self._batches = len(data.starts)
         self.per_epoch = math.ceil(self._batches / accumulate)
 
+    @property
+    def takes_pauses(self) -> bool:
+        return False
+
     def signature(self) -> dict[str, Any]:
         return super().signature() | {"accumulate": self._accumulate}
 
-    def job(self, epoch: int, step: int | None) -> Values:
+    def job(self, epoch: int, step: int | None, pauses: Pauses | None = None) -> Values:
         self._current_optimizer()
         until = epoch * self.per_epoch if step is None else min(epoch * self.per_epoch, step)
         steps = self._steps_in_time(until - self.steps)

@@ -161,7 +161,8 @@ def normalisers(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def tally_of(model: Model, program: Program, rows: np.ndarray[Any, Any] | None) -> Tally:
     """What turns the sums of this program, over batches of so many rows, into values."""
-    metrics = model.metrics if program.mode != "gradient" else ()
+    measured = {column.partition(".")[0] for column in program.sums}
+    metrics = tuple(metric for metric in model.metrics if metric.name in measured)
     return Tally(program.sums, metrics, rows, penalized=model._programs.penalized(program))
 
 

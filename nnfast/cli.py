@@ -147,6 +147,16 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def _inspect(argv: list[str]) -> int:
+    from nnfast.checkpoint import examine
+
+    parser = argparse.ArgumentParser(prog="nnfast inspect", description="What is inside a file; 1 if it is damaged.")
+    parser.add_argument("file", help="written by model.save or save_weights, or any .safetensors or .npz")
+    text, sound = examine(parser.parse_args(argv).file)
+    print(text)
+    return 0 if sound else 1
+
+
 def _warmup(argv: list[str]) -> int:
     import time
 
@@ -173,6 +183,7 @@ def _warmup(argv: list[str]) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "demo": (_demo, "train on every backend, compare them, draw a picture"),
+    "inspect": (_inspect, "what is inside a file of a model or of weights"),
     "warmup": (_warmup, "compile the kernels of the Numba backend ahead"),
     "info": (_info, "versions, backends and the machine, for a bug report"),
 }

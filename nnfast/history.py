@@ -28,13 +28,12 @@ class History:
         self.higher = higher
         self.validated: dict[str, list[int]] = {}  # epochs of what is not measured in every one, by name
 
-    def extend(self, values: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Add columns. With a "loss" among them they are further epochs; else one value each of the latest epoch."""
-        further = "loss" in values
+    def extend(self, values: dict[str, np.ndarray[Any, Any]], epochs: Sequence[int] | None = None) -> None:
+        """Add columns: of the next epochs, or of those that are named."""
         for name, column in values.items():
             self.history.setdefault(name, []).extend(column.tolist())
-            if not further:
-                self.validated.setdefault(name, []).extend([self.epochs] * len(column))
+            if epochs is not None:
+                self.validated.setdefault(name, []).extend(epochs)
 
     def last(self) -> dict[str, float]:
         """The latest value of each name."""

@@ -8,13 +8,16 @@ In a Model a metric is an op of the Program, so measuring it costs no Python. By
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnfast import functional
+from nnfast import functional, validation
+from nnfast._confusion import confusion_matrix
 from nnfast._functional_losses import r2_of_moments
 from nnfast.errors import DTypeError, OptionError, ShapeError, UnknownNameError
+from nnfast.layers.python import read_only, store
 from nnfast.validation import integer, number
 
 if TYPE_CHECKING:
@@ -23,8 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Metric",
+    "PythonMetric",
     "accuracy",
     "binary_accuracy",
+    "confusion_matrix",
     "mean_absolute_error",
     "r2",
     "regression_accuracy",
@@ -70,6 +75,60 @@ class Metric:
 
     def __repr__(self) -> str:
         return f"<metric {self.name}>"
+
+
+class PythonMetric(Metric):
+    """A metric whose arithmetic you write yourself, on the backend's own arrays (NumPy's on a CPU).
+
+    Define `compute(output, y) -> values`, one for each row (N,); the metric is their mean, weighted where weights are
+    given. `output` is what `predict` gives, and y are rows like it; with `targets = "label"`, y is class indices (N,)
+    or rows, as the caller gives them. Set `higher_is_better = False` where it is an error. The name in the history is
+    that of the class in small letters (`WithinTenth`: "within_tenth"), or what is given.
+
+        class WithinTenth(nn.metrics.PythonMetric):
+            def compute(self, output, y):
+                return (abs(output - y) <= 0.1).mean(axis=1)
+
+    The cost: measured in every training step, it cuts the program there, so a compiled backend returns to Python once
+    per step. With `in_training = False` it is measured in validation and by `evaluate` alone, and training stays whole;
+    its training column in the history holds NaN.
+    """
+
+    in_training: ClassVar[bool] = True
+
+    def __init__(self, name: str | None = None) -> None:
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__.strip("_")).lower()
+        super().__init__(words if name is None else name, "python")
+
+    def __init_subclass__(cls) -> None:
+        if cls.targets not in ("label", "real"):
+            raise UnknownNameError(f"targets of the metric {cls.__name__}", cls.targets, ["label", "real"])
+
+    def compute(self, output: Any, y: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define compute(output, y)")
+
+    def __call__(self, output: Any, y: Any, *, sample_weight: Any = None, backend: Any = None) -> float:
+        """Its value by hand, computed on the host whatever `backend` is."""
+        dtype = getattr(output, "dtype", None)
+        z = validation.features("output", output, None, np.dtype("f4" if dtype == np.float32 else "f8"))
+        check = validation.labels if self.targets == "label" else validation.targets
+        y = check("y", y, z.shape[0], z.shape[1], z.dtype)
+        w = validation.weights("sample_weight", sample_weight, len(z), z.dtype)
+        total = np.zeros(())
+        self._run(z, y, w, total)
+        return float(total) / float(len(z) if w is None else w.sum(dtype=np.float64))
+
+    def lower(self, b: Builder) -> None:
+        if self.in_training or b.mode == "evaluate":
+            b.python_metric(self._run, b.sum(self.name))
+
+    def value(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return super().value(sums, weights) if sums.shape[-1] else np.full(len(sums), np.nan)
+
+    def _run(self, output: Any, y: Any, weight: Any, total: Any) -> None:
+        values = output[:, 0].copy()
+        store(values, self.compute(read_only(output), read_only(y)), self, "compute")
+        total += values.sum(dtype=np.float64) if weight is None else (values * weight).sum(dtype=np.float64)
 
 
 class _Accuracy(Metric):

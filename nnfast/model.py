@@ -286,8 +286,11 @@ class Model:
 
         return plots.fit(self, X, y, **options)
 
-    def profile(self, X: Any, y: Any, **options: Any) -> Any:
-        """Where a training step spends its time, op by op, beside what the machine allows; see `nnfast.profiling`."""
+    def profile(self, X: Any, y: Any = None, **options: Any) -> Any:
+        """Where a training step spends its time, op by op, beside what the machine allows; see `nnfast.profiling`.
+
+        A model without an optimizer is measured evaluating, and without y predicting.
+        """
         from nnfast import profiling
 
         return profiling.profile(self, X, y, **options)

@@ -20,6 +20,8 @@ Columns = dict[str, np.ndarray[Any, Any]]  # values of several epochs, by name
 class Progress:
     """Shows how far a `fit` is; this one shows nothing (verbose=0)."""
 
+    every_epoch = False  # whether it wants to see each epoch by itself, validation included
+
     @staticmethod
     def of(verbose: int, epochs: int) -> Progress:
         """A bar on a terminal where rich is installed, else plain lines, on stderr; verbose=2: each epoch on stdout."""
@@ -61,6 +63,8 @@ class _Lines(Progress):
 
 
 class _EveryEpoch(Progress):
+    every_epoch = True
+
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
 

@@ -131,6 +131,8 @@ class Job:
     first_rows: Any = None  # (steps,) int64: the number of the batch's first row in the global batch, for dropout; 0
     scalars: Any = ()  # one float64 per name in Program.scalars
     on_gradients: Callable[[Array], None] | None = None  # called with the flat gradient, before clipping
+    pauses: Any = ()  # after so many steps of the job, ascending, `at_pause` is called between two steps
+    at_pause: Callable[[], None] | None = None
     done: int = 0  # set by the runner: steps completed, right even where `run` raises
 
 
@@ -154,7 +156,11 @@ class OpReport(NamedTuple):
 
 
 class Runner(Protocol):
-    """A compiled Program: owns the arena, and no state that outlives a run."""
+    """A compiled Program: owns the arena, and no state that outlives a run.
+
+    A runner that calls `Job.at_pause` has an attribute `takes_pauses = True`; with others jobs end where one is due.
+    A runner may also have `profile(job)`, see `nnfast.profiling`, and `again(job)`, see `nnfast.validating`.
+    """
 
     program: Program
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,12 +23,20 @@ if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.optimizers.base import Optimizer
 
-__all__ = ["ArrayRun", "Run", "begin_search"]
+__all__ = ["ArrayRun", "Pauses", "Run", "Values", "begin_search"]
 
 JOB_SECONDS = 0.1
 ORDER_ROWS = 4_000_000  # row numbers drawn for one job at most: 32 MB
 
 Values = dict[str, np.ndarray[Any, Any]]
+
+
+class Pauses(NamedTuple):
+    """What is to be done after every so many epochs, and after the last, in the midst of a job too."""
+
+    every: int
+    last: int
+    call: Callable[[], None]
 
 
 class Run:
@@ -54,9 +62,14 @@ class Run:
     def at_epoch_end(self) -> bool:
         raise NotImplementedError
 
-    def job(self, epoch: int, step: int | None) -> Values:
+    def job(self, epoch: int, step: int | None, pauses: Pauses | None = None) -> Values:
         """Run the next job, up to this epoch or this step at most; values of the epochs that it completed, by name."""
         raise NotImplementedError
+
+    @property
+    def takes_pauses(self) -> bool:
+        """Whether something can be done between two steps of a job."""
+        return False
 
     def signature(self) -> dict[str, Any]:
         """What must be the same for an interrupted run to go on."""
@@ -145,7 +158,11 @@ class ArrayRun(Run):
     def signature(self) -> dict[str, Any]:
         return {"rows": self.data.rows, "batch_size": self.data.size, "shuffle": self._shuffled}
 
-    def job(self, epoch: int, step: int | None) -> Values:
+    @property
+    def takes_pauses(self) -> bool:
+        return getattr(self.model._programs.runner("train")[1], "takes_pauses", False)
+
+    def job(self, epoch: int, step: int | None, pauses: Pauses | None = None) -> Values:
         optimizer = self._current_optimizer()
         steps = self._steps_now(epoch * self.per_epoch if step is None else min(epoch * self.per_epoch, step))
         first, batch = divmod(self.steps, self.per_epoch)
@@ -154,6 +171,8 @@ class ArrayRun(Run):
         weights = self._weights(order, end - first)[batch : batch + steps]
         begin = time.perf_counter()
         job = self._job(optimizer, steps, batch, order, weights)
+        if pauses is not None:
+            job.pauses, job.at_pause = self._pauses(pauses, steps), pauses.call
         before = self.steps
         try:
             result = self.model._programs.run(self._runner, job)
@@ -179,6 +198,12 @@ class ArrayRun(Run):
             first_step=optimizer.steps + 1,
             on_gradients=self.on_gradients,
         )
+
+    def _pauses(self, pauses: Pauses, steps: int) -> list[int]:
+        """After how many steps of a job of so many epochs are over that call for a pause."""
+        first, last = self.steps // self.per_epoch + 1, (self.steps + steps) // self.per_epoch
+        due = [e for e in range(first, last + 1) if e % pauses.every == 0 or e == pauses.last]
+        return [e * self.per_epoch - self.steps for e in due]
 
     def _steps_now(self, until: int) -> int:
         left = until - self.steps

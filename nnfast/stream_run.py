@@ -13,7 +13,7 @@ from nnfast.accumulation import Part, accumulated_step
 from nnfast.batches import Data, make_job, normalisers, prepare, tally_of
 from nnfast.errors import DataError
 from nnfast.protocol import Result
-from nnfast.run import JOB_SECONDS, Run, Values
+from nnfast.run import JOB_SECONDS, Pauses, Run, Values
 from nnfast.streams import Stream
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class StreamRun(Run):
         super().go_on(record)
         self._stream.passed(self._taken - len(self._rows))
 
-    def job(self, epoch: int, step: int | None) -> Values:
+    def job(self, epoch: int, step: int | None, pauses: Pauses | None = None) -> Values:
         begin = time.perf_counter()
         while True:
             self._current_optimizer()

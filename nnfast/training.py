@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.batches import Data, evaluation_rows, make_job, normalisers, prepare, prepare_evaluation, tally_of
+from nnfast.batches import evaluation_rows, prepare, prepare_evaluation
 from nnfast.callbacks.base import CallbackList
 from nnfast.errors import CheckpointError, DTypeError, OptionError, StateError
 from nnfast.history import History
@@ -18,9 +18,10 @@ from nnfast.interrupts import Interrupts
 from nnfast.progress import Progress
 from nnfast.protocol import Job
 from nnfast.random import permutation
-from nnfast.run import ArrayRun, Run
+from nnfast.run import ArrayRun, Pauses, Run
 from nnfast.staged import AT_ONCE, is_staged
 from nnfast.streams import Stream, is_stream
+from nnfast.validating import Validation, evaluate_data
 from nnfast.validation import features, flag, integer, number
 
 if TYPE_CHECKING:
@@ -80,7 +81,6 @@ def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
     """See `Model.fit`."""
     model._needs("fit", optimizer=True)
     epochs = integer("epochs", given.epochs, 0)
-    every = integer("validation_every", given.validation_every, 1)
     hooks = CallbackList(given.callbacks, given.on_gradients)
     run, validation = _prepare(model, X, y, given, epochs, hooks)
     progress = Progress.of(given.verbose, epochs)
@@ -88,7 +88,7 @@ def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
         raise StateError("this model is being fitted already; a callback must not fit it again")
     names = run.tally.names
     if validation is not None:
-        names += tuple(f"val_{name}" for name in names)
+        names += validation.names
     session, before = Session(run, hooks, epochs), _resumed(run, given.resume)
     model.history = History(names, planned=epochs, higher=[m.name for m in model.metrics if m.higher_is_better])
     hooks.begin(model, epochs, names)
@@ -98,7 +98,7 @@ def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
         if before is not None:
             session.go_on(before)
         with progress, interrupts.held_back():
-            _loop(session, validation, every, progress, interrupts)
+            _loop(session, validation, progress, interrupts)
     finally:
         try:
             hooks.end(model, model.history)
@@ -109,8 +109,9 @@ def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
 
 def _prepare(
     model: Model, X: Any, y: Any, given: Settings, epochs: int, hooks: CallbackList
-) -> tuple[Run, Callable[[], dict[str, float]] | None]:
+) -> tuple[Run, Validation | None]:
     """The run, and what measures the validation data, all of it checked."""
+    every = integer("validation_every", given.validation_every, 1)
     accumulate = integer("accumulate", given.accumulate, 1)
     shuffle = flag("shuffle", given.shuffle)
     split = number("validation_split", given.validation_split, 0, 1, high_open=True)
@@ -118,21 +119,21 @@ def _prepare(
         raise OptionError("give either validation_data or validation_split, not both")
     stream = is_stream(X, y)
     _check_whole_set(model, given, accumulate, stream, hooks)
-    measure = _validation(model, given.validation_data)
+    validation = _validation(model, given.validation_data, every)
     if stream:
         from nnfast.stream_run import StreamRun
 
         _refuse_with_batches(given, split)
         length = None if given.steps_per_epoch is None else integer("steps_per_epoch", given.steps_per_epoch, 1)
         batches = Stream("X", X, length, epochs)
-        return StreamRun(model, batches, accumulate, given.class_weight, hooks.on_gradients), measure
+        return StreamRun(model, batches, accumulate, given.class_weight, hooks.on_gradients), validation
     if given.steps_per_epoch is not None:
         raise OptionError("steps_per_epoch is for batches that come one by one; arrays have batch_size")
     rest = None
     if split:
         rest, held = _split(model, X, split)
         aside = prepare_evaluation(model, X, y, given.sample_weight, None, index=held)
-        measure = lambda: _evaluate(model, aside)  # noqa: E731
+        validation = Validation(model, every, aside, lambda: evaluate_data(model, aside))
     data = prepare(model, X, y, given.sample_weight, given.batch_size, class_weight=given.class_weight, index=rest)
     optimizer = model.optimizer
     assert optimizer is not None
@@ -141,8 +142,8 @@ def _prepare(
     if accumulate > 1:
         from nnfast.accumulation import AccumulatingRun
 
-        return AccumulatingRun(model, data, shuffle, hooks.on_gradients, accumulate), measure
-    return ArrayRun(model, data, shuffle, hooks.on_gradients), measure
+        return AccumulatingRun(model, data, shuffle, hooks.on_gradients, accumulate), validation
+    return ArrayRun(model, data, shuffle, hooks.on_gradients), validation
 
 
 def _check_whole_set(model: Model, given: Settings, accumulate: int, stream: bool, hooks: CallbackList) -> None:
@@ -174,21 +175,19 @@ def _split(model: Model, X: Any, share: float) -> tuple[np.ndarray[Any, Any], np
     return np.sort(drawn[held:]), np.sort(drawn[:held])
 
 
-def _validation(model: Model, given: Any) -> Callable[[], dict[str, float]] | None:
+def _validation(model: Model, given: Any, every: int) -> Validation | None:
     if given is None:
         return None
-    if isinstance(given, (tuple, list)):
-        if len(given) not in (2, 3):
-            raise DTypeError("validation_data must be (X, y), (X, y, sample_weight) or an iterable of such batches")
+    if isinstance(given, (tuple, list)) and len(given) in (2, 3):
         X, y, w = (*given, None)[:3]
         data = prepare_evaluation(model, X, y, w, None, "validation ")
-        return lambda: _evaluate(model, data)
-    if not is_stream(given, None) or isinstance(given, dict):
+        return Validation(model, every, data, lambda: evaluate_data(model, data))
+    if isinstance(given, (tuple, list, dict)) or not is_stream(given, None):
         raise DTypeError("validation_data must be (X, y), (X, y, sample_weight) or an iterable of such batches")
     from nnfast.stream_run import evaluate_stream
 
     stream = Stream("validation_data", given, None, 2)
-    return lambda: evaluate_stream(model, stream)
+    return Validation(model, every, None, lambda: evaluate_stream(model, stream))
 
 
 def _resumed(run: Run, path: Any) -> dict[str, Any] | None:
@@ -210,46 +209,36 @@ def _resumed(run: Run, path: Any) -> dict[str, Any] | None:
     return record
 
 
-def _loop(
-    session: Session,
-    validation: Callable[[], dict[str, float]] | None,
-    validation_every: int,
-    progress: Progress,
-    interrupts: Interrupts,
-) -> None:
+def _loop(session: Session, validation: Validation | None, progress: Progress, interrupts: Interrupts) -> None:
     """Job after job, with validation and callbacks where they are due."""
     run, hooks, epochs = session.run, session.hooks, session.epochs
-    model = run.model
+    history = run.model.history
+    within = validation is not None and validation.within_jobs and run.takes_pauses and not progress.every_epoch
     while run.epochs_done < epochs and not run.stopped:
-        due = hooks.next_due(run.epochs_done, epochs)
+        due, before = hooks.next_due(run.epochs_done, epochs), run.epochs_done
+        pauses = None
         if validation is not None:
-            due = min(due, (run.epochs_done // validation_every + 1) * validation_every)
-        values = run.job(min(due, epochs), hooks.next_step(run.steps))
+            validation.begin()
+            if within:
+                pauses = Pauses(validation.every, epochs, validation.take)
+            else:
+                due = min(due, (before // validation.every + 1) * validation.every)
+        values = run.job(min(due, epochs), hooks.next_step(run.steps), pauses)
         done, final = run.epochs_done, run.epochs_done == epochs
-        model.history.extend(values)
+        history.extend(values)
         logs = {name: float(column[-1]) for name, column in values.items()}
         at_end = run.at_epoch_end and bool(values)
-        if at_end and validation is not None and (done % validation_every == 0 or final):
-            measured = {f"val_{name}": value for name, value in validation().items()}
-            model.history.extend({name: np.array([value]) for name, value in measured.items()})
-            logs |= measured
+        if validation is not None:
+            if not within and at_end and (done % validation.every == 0 or final):
+                validation.take()
+            over = [e for e in range(before + 1, done + 1) if e % validation.every == 0 or e == epochs]
+            measured = validation.values()
+            history.extend(measured, over)
+            if over and over[-1] == done:
+                logs |= {name: float(column[-1]) for name, column in measured.items()}
         progress.update(done, logs, values)
         hooks.after(run, done, logs, at_end=at_end, final=final)
         interrupts.heed()
-
-
-def _evaluate(model: Model, data: Data) -> dict[str, float]:
-    program, runner = model._programs.runner("evaluate")
-    weights, scalars = data.batch_weights(None), model._programs.scalars(program)
-    tally, values = tally_of(model, program, data.batch_rows), {}
-    first = 0
-    while first < len(weights):
-        steps = data.most_steps(first) or len(weights)
-        part = weights[first : first + steps]
-        job = make_job(model, data, scalars, first_batch=first, steps=len(part), normalisers=normalisers(part))
-        values = tally.add(model._programs.run(runner, job).sums, part)
-        first += len(part)
-    return {name: float(column[0]) for name, column in values.items()}
 
 
 def evaluate(model: Model, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> dict[str, float]:
@@ -261,7 +250,7 @@ def evaluate(model: Model, X: Any, y: Any, *, batch_size: int | None, sample_wei
         if batch_size is not None or sample_weight is not None:
             raise OptionError("batch_size and sample_weight are for arrays; X is batches, with their own")
         return evaluate_stream(model, Stream("X", X, None, 1))
-    return _evaluate(model, prepare_evaluation(model, X, y, sample_weight, batch_size))
+    return evaluate_data(model, prepare_evaluation(model, X, y, sample_weight, batch_size))
 
 
 def predict(model: Model, X: Any, batch_size: int | None) -> Any:

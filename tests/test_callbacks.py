@@ -7,7 +7,7 @@ import pytest
 from small_models import X, Y, classifier, fit, regressor
 
 import nnfast as nn
-from nnfast.errors import NonFiniteWarning
+from nnfast.errors import NonFiniteWarning, UnknownNameError
 
 # ---- callbacks ------------------------------------------------------------------------------------------------------
 
@@ -285,3 +285,20 @@ def test_freezing_and_swapping_within_a_random_search_spare_the_frozen():
     history = fit(swapped, epochs=60, batch_size=None, callbacks=[swap])
     np.testing.assert_array_equal(swapped.layers[0].weights, before)
     assert (np.diff(history["loss"]) <= 0).all()
+
+
+def test_where_one_callback_refuses_those_that_had_begun_are_ended():
+    told = []
+
+    class Noted(nn.Callback):
+        def on_begin(self, model, epochs, names):
+            told.append("begin")
+
+        def on_end(self, model, history):
+            told.append("end")
+
+    model = classifier()
+    with pytest.raises(UnknownNameError):
+        fit(model, callbacks=[Noted(), nn.EarlyStopping("speed"), Noted()])
+    assert told == ["begin", "end"]
+    fit(model, epochs=1)

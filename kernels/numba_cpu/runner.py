@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nnfast.protocol import Program
 
     from . import NumbaBackend
+    from .profiling import TimedRunner
 
 __all__ = ["NumbaRunner"]
 
@@ -56,6 +57,7 @@ class NumbaRunner:
         self._memory = Memory({}, backend.empty(0, program.dtype), [], {}, [])
         self._bindings: dict[Any, Binding] = {}
         self._costs: dict[int, float] = {}
+        self._timed: TimedRunner | None = None
         self._python = [i for i, op in enumerate(program.ops) if not is_compiled(op)]
         for i in self._python:
             if program.ops[i].name != "python" and backend.kernel(program.ops[i].name) is None:
@@ -110,6 +112,13 @@ class NumbaRunner:
             execute(binding.header, binding.shares, alone=False)
 
         return again
+
+    def profile(self, job: Job) -> tuple[list[tuple[int | str, float]], float, int] | None:
+        """`run` with a clock around each instruction, see `profiling.py`; None where no clock can be read."""
+        from .profiling import timed_runner
+
+        self._timed = self._timed or timed_runner(self)
+        return None if self._timed is None else self._timed.profile(job)
 
     # ---- one step with cuts -----------------------------------------------------------------------------------------
 

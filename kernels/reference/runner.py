@@ -6,11 +6,12 @@ Program gives. It resolves each buffer to an array once per batch size and then 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.protocol import Buffer, Job, Kernel, Op, OpReport, Result
+from nnfast.protocol import Buffer, Job, Kernel, Op, OpReport, Result, num_threads
 
 if TYPE_CHECKING:
     from nnfast.protocol import Program
@@ -23,13 +24,15 @@ _PER_STEP = ("x", "y", "weight", "output", "sums")
 class ReferenceRunner:
     """Runs a Program op by op with the kernels of one backend."""
 
+    takes_pauses = True
+
     def __init__(self, program: Program, backend: ReferenceBackend) -> None:
         self.program = program
         self._backend = backend
         # Arrays are held in a list and named by position in it: position 0 is None, the absent array.
         self._buffers: list[Buffer | None] = [None]
         index: dict[Buffer | None, int] = {None: 0}
-        self._plan = []
+        self._plan: list[tuple[Kernel, list[int], Any, dict[str, Any]]] = []
         for op in program.ops:
             for b in op.args:
                 if b not in index:
@@ -59,6 +62,7 @@ class ReferenceRunner:
         rows, size, n_batches = batches_of(job)
         result = Result(np.zeros((job.steps, len(self.program.sums))))
         scalars = scalars_of_job(self.program, job)
+        pauses = frozenset(job.pauses)
         for s in range(job.steps):
             epoch, batch = divmod(job.first_batch + s, n_batches)
             lo, hi = batch * size, min(batch * size + size, rows)
@@ -69,7 +73,30 @@ class ReferenceRunner:
             if not self._step(job, arrays, scalars, result.sums[s]) and result.nonfinite < 0:
                 result.nonfinite = s
             job.done = s + 1
+            if job.done in pauses and job.at_pause is not None:
+                job.at_pause()
         return result
+
+    def profile(self, job: Job) -> tuple[list[tuple[int | str, float]], float, int]:
+        """`run` with a clock around each kernel: seconds by op, in all, and the threads; see `nnfast.profiling`."""
+        seconds = [0.0] * len(self._plan)
+        plan = self._plan
+        self._plan = [(self._timed(kernel, i, seconds), *rest) for i, (kernel, *rest) in enumerate(plan)]
+        begin = time.perf_counter()
+        try:
+            self.run(job)
+        finally:
+            self._plan = plan
+        return list(enumerate(seconds)), time.perf_counter() - begin, num_threads()
+
+    def _timed(self, kernel: Kernel, i: int, seconds: list[float]) -> Kernel:
+        def call(*args: Any, **numbers: Any) -> None:
+            begin = time.perf_counter()
+            kernel(*args, **numbers)
+            self._backend.synchronize()
+            seconds[i] += time.perf_counter() - begin
+
+        return call
 
     def _step(self, job: Job, arrays: list[Any], scalars: dict[str | float, Any], sums: Any) -> bool:
         """One step; returns whether its loss and gradient were finite."""

@@ -109,8 +109,15 @@ class CallbackList:
         return min(((done // n + 1) * n for n in every), default=None)
 
     def begin(self, model: Model, epochs: int, names: tuple[str, ...]) -> None:
-        for c in self._callbacks:
-            c.on_begin(model, epochs, names)
+        """Begin all, or, where one refuses, end those that had begun."""
+        begun: list[Callback] = []
+        try:
+            for c in self._callbacks:
+                c.on_begin(model, epochs, names)
+                begun.append(c)
+        except BaseException:
+            self._end(begun, model, model.history)
+            raise
 
     def after(self, run: Run, epoch: int, logs: Logs, *, at_end: bool, final: bool) -> None:
         """After a job: call all who are due, and note whether one of them wants the training to stop."""
@@ -127,14 +134,19 @@ class CallbackList:
 
         Who writes the training down does so first: others may now change the model.
         """
+        errors = self._end(self._callbacks, model, history)
+        if errors:
+            raise errors[0]
+
+    @staticmethod
+    def _end(callbacks: list[Callback], model: Model, history: History) -> list[Exception]:
         errors = []
-        for c in sorted(self._callbacks, key=lambda c: not c.last):
+        for c in sorted(callbacks, key=lambda c: not c.last):
             try:
                 c.on_end(model, history)
             except Exception as error:
                 errors.append(error)
-        if errors:
-            raise errors[0]
+        return errors
 
     def states(self) -> list[dict[str, Any]]:
         """What each callback remembers, under the name of its class."""

@@ -1,4 +1,4 @@
-"""The book's names: classes and functions of "Neural Networks from Scratch" up to regression, computed by nnfast.
+"""The book's names: classes and functions of "Neural Networks from Scratch", all of them, computed by nnfast.
 
 A program written with the book's classes runs after changing only where they come from:
 
@@ -19,11 +19,25 @@ differs, because there the book's code is wrong or in the way:
 - Wrong shapes, labels out of range and the like raise the errors of `nnfast.errors`, before anything changes.
 - `init()` seeds NumPy's global generator, from which weights, data and dropout are drawn, and patches nothing.
 
-The classes stand in `_layers`, `_activations`, `_losses` and `_optimizers`, the data and `init` in `_data`.
+And of `Model`, whose `train`, `evaluate` and `predict` run in compiled steps, many at a time:
+
+- Dropout in `train` is that of `nnfast.Dropout`. Its 64-bit seed is drawn from NumPy's global generator by `finalize`,
+  once and only where there is dropout; `train` draws nothing. By hand, `Layer_Dropout.forward` draws as the book does.
+- The lines of a step are printed up to 0.1 s after it, together with those of its neighbours. They say the same.
+- `train`, `evaluate` and `predict` leave no `inputs`, `output` or `dinputs` on the layers; `Model.forward` does.
+- All layers compute in one dtype: float64 where any weights are float64 at `finalize`, else float32.
+- Softmax and categorical cross-entropy at the end are one, on logits, and do not saturate at 16.118.
+- Accuracy over several outputs is never above 1, and 1 for a constant target that is met exactly.
+- Files hold no pickle (`nnfast.checkpoint`): `Model.load` brings back the book's own parts, `nnfast.load` the native
+  model of the same file. Parts of your own work in a `Model`, but only `save_parameters` can keep them.
+
+The classes stand in `_layers`, `_activations`, `_losses`, `_optimizers`, `_accuracy` and `_model`, the data and `init`
+in `_data`; `_engine` and what it imports join `Model` to the native one.
 """
 
 from __future__ import annotations
 
+from nnfast.compat._accuracy import Accuracy, Accuracy_Categorical, Accuracy_Regression
 from nnfast.compat._activations import Activation_Linear, Activation_ReLU, Activation_Sigmoid, Activation_Softmax
 from nnfast.compat._data import init, sine_data, spiral_data, vertical_data
 from nnfast.compat._layers import Layer_Dense, Layer_Dropout
@@ -35,9 +49,13 @@ from nnfast.compat._losses import (
     Loss_MeanAbsoluteError,
     Loss_MeanSquaredError,
 )
+from nnfast.compat._model import Layer_Input, Model
 from nnfast.compat._optimizers import Optimizer_Adagrad, Optimizer_Adam, Optimizer_RMSprop, Optimizer_SGD
 
 __all__ = [
+    "Accuracy",
+    "Accuracy_Categorical",
+    "Accuracy_Regression",
     "Activation_Linear",
     "Activation_ReLU",
     "Activation_Sigmoid",
@@ -45,11 +63,13 @@ __all__ = [
     "Activation_Softmax_Loss_CategoricalCrossentropy",
     "Layer_Dense",
     "Layer_Dropout",
+    "Layer_Input",
     "Loss",
     "Loss_BinaryCrossentropy",
     "Loss_CategoricalCrossentropy",
     "Loss_MeanAbsoluteError",
     "Loss_MeanSquaredError",
+    "Model",
     "Optimizer_Adagrad",
     "Optimizer_Adam",
     "Optimizer_RMSprop",

@@ -5,6 +5,9 @@
     optimizers      eight ways down the same slope
     regression      a sine, and how much the starting weights matter
     case_study      a linear classifier against a network of one hidden layer
+    training        validation, early stopping, a schedule, and the pictures that one wants to see
+    own_parts       a layer, a loss, a metric, a schedule in plain Python, and what they cost
+    own_op          an op with its own compiled kernel, at full speed
 
 `_common` reads the options and prints the tables, `_plots` draws.
 """

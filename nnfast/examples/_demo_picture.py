@@ -21,6 +21,7 @@ WRONG = 6  # misread digits shown, at most
 STYLES = ("-", "--", ":", "-.")  # of the backends, in the loss curves
 
 
+@_plots.style()
 def draw(outcomes: Sequence[Outcome], file: str) -> None:
     """One page: the first backend's answers, and all backends' losses and times."""
     backends = list(dict.fromkeys(o.backend for o in outcomes))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import nnfast as nn
-from nnfast.examples import _common
+from nnfast.examples import _common, _plots
 from nnfast.text import table
 
 LAMBDA = 1e-3
@@ -66,10 +66,9 @@ def course(name: str, run: _common.Trained) -> str:
     return table(["epoch", "accuracy", "loss", "of it penalty", "expected loss"], rows, right=(0, 1, 2, 3, 4)) + foot
 
 
+@_plots.style()
 def picture(file: str, runs: dict[str, _common.Trained]) -> None:
     """What both answer, and their losses."""
-    from nnfast.examples import _plots
-
     fig = _plots.figure("A straight border cannot follow a spiral", 15, 5.4)
     *maps, curves = fig.subplots(1, 3, width_ratios=[1, 1, 1.15])
     for ax, (name, run) in zip(maps, runs.items(), strict=True):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import nnfast as nn
-from nnfast.examples import _common
+from nnfast.examples import _common, _plots
 from nnfast.text import table
 
 SOFTMAX = np.array([[0.7, 0.1, 0.2], [0.1, 0.5, 0.4], [0.02, 0.9, 0.08]])
@@ -71,10 +71,9 @@ def program(options: _common.Options) -> None:
         picture(options.plot, model, X, y, measured)
 
 
+@_plots.style()
 def picture(file: str, model: nn.Model, X: np.ndarray, y: np.ndarray, measured: dict[str, float]) -> None:
     """Left: the loss of one sample against its probability. Right: what the untrained network answers, magnified."""
-    from nnfast.examples import _plots
-
     fig = _plots.figure("A loss is the surprise at the right answer", 12, 5.2)
     left, right = fig.subplots(1, 2, width_ratios=[1.25, 1])
     p = np.geomspace(1e-8, 1, 500)

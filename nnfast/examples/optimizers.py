@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import nnfast as nn
-from nnfast.examples import _common
+from nnfast.examples import _common, _plots
 
 EPOCHS = 10_001
 
@@ -76,10 +76,9 @@ def program(options: _common.Options) -> None:
         (picture_all if options.all else picture)(options.plot, runs)
 
 
+@_plots.style()
 def picture(file: str, runs: dict[str, _common.Trained]) -> None:
     """One run: its loss, its accuracy, and what the network answers at the end."""
-    from nnfast.examples import _plots
-
     ((name, run),) = runs.items()
     fig = _plots.figure(f"{name}: {len(run.history['loss']):,} epochs on the spiral", 12, 5.6)
     grid = fig.add_gridspec(2, 2, width_ratios=[1.25, 1])
@@ -96,10 +95,9 @@ def picture(file: str, runs: dict[str, _common.Trained]) -> None:
     _plots.save(fig, file)
 
 
+@_plots.style()
 def picture_all(file: str, runs: dict[str, _common.Trained]) -> None:
     """All runs: the loss curves in one panel, and what each network answers at the end."""
-    from nnfast.examples import _plots
-
     fig = _plots.figure("One spiral, eight optimizers", 14, 12.5)
     panels: Any = fig.subfigures(2, 1, height_ratios=[1, 1.75])
     above, below = panels

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import nnfast as nn
-from nnfast.examples import _common
+from nnfast.examples import _common, _plots
 from nnfast.progress import Progress
 from nnfast.text import table
 
@@ -91,10 +91,9 @@ def best_so_far(run: _common.Trained) -> str:
     return table(["candidates", "accuracy", "best loss"], rows, right=(0, 1, 2))
 
 
+@_plots.style()
 def picture(file: str, runs: dict[tuple[str, str], _common.Trained]) -> None:
     """The best loss so far, and what the best network of the perturbing search answers."""
-    from nnfast.examples import _plots
-
     maps = [key for key in runs if key[1] == "perturb"]
     fig = _plots.figure("Random search: how far chance alone gets", 6.6 + 4.6 * len(maps), 5.2)
     left, *right = fig.subplots(1, 1 + len(maps), width_ratios=[1.35, *[1] * len(maps)])

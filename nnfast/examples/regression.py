@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 import nnfast as nn
-from nnfast.examples import _common
+from nnfast.examples import _common, _plots
 
 EPOCHS = 10_001
 
@@ -89,10 +89,9 @@ def program(options: _common.Options) -> None:
         (picture_all if options.all else picture)(options.plot, runs)
 
 
+@_plots.style()
 def picture(file: str, runs: list[tuple[Row, _common.Trained]]) -> None:
     """One run: the fitted curve, its error against the band that counts as right, loss and accuracy."""
-    from nnfast.examples import _plots
-
     ((row, run),) = runs
     fig = _plots.figure(f"A sine, fitted: {row}", 13, 6.4)
     (curve, loss), (error, accuracy) = fig.subplots(2, 2, height_ratios=[1.5, 1])
@@ -114,10 +113,9 @@ def picture(file: str, runs: list[tuple[Row, _common.Trained]]) -> None:
     _plots.save(fig, file)
 
 
+@_plots.style()
 def picture_all(file: str, runs: list[tuple[Row, _common.Trained]]) -> None:
     """All rows: the fitted curve of each."""
-    from nnfast.examples import _plots
-
     fig = _plots.figure("One sine, eight ways to train: the starting weights decide", 16, 7.6)
     for i, ((row, run), ax) in enumerate(zip(runs, fig.subplots(2, 4, sharex=True, sharey=True).flat, strict=True)):
         x = run.X[:, 0]

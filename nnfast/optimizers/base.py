@@ -20,7 +20,7 @@ from nnfast.errors import DTypeError, OptionError, OwnershipError
 from nnfast.layers.base import Layer, described
 from nnfast.lowering import Builder
 from nnfast.protocol import Op
-from nnfast.schedules import Schedule
+from nnfast.schedules import Schedule, rates_of
 from nnfast.settings import Number
 from nnfast.validation import number
 
@@ -111,12 +111,9 @@ class GradientOptimizer(Optimizer):
         return float(self.learning_rates(self.steps, 1)[0])
 
     def learning_rates(self, first: int, count: int) -> np.ndarray[Any, Any]:
+        rate = self._learning_rate
+        rates: Any = rates_of(rate, first, count) if callable(rate) else rate
         steps = np.arange(first, first + count, dtype=np.float64)
-        if callable(self._learning_rate):
-            name = f"the rate given by the schedule {self._learning_rate!r}"
-            rates: Any = np.array([number(name, self._learning_rate(int(t)), 0) for t in steps])
-        else:
-            rates = self._learning_rate
         return np.asarray(rates / (1.0 + self.decay * steps))
 
     def scalar(self, name: str) -> float:

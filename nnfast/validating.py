@@ -1,0 +1,83 @@
+"""Validation while a training runs: as far as possible in the midst of a job, without returning to the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnfast.batches import Data, make_job, normalisers, repeated, tally_of
+
+if TYPE_CHECKING:
+    from nnfast.model import Model
+
+__all__ = ["Validation", "evaluate_data"]
+
+Columns = dict[str, np.ndarray[Any, Any]]
+
+
+def evaluate_data(model: Model, data: Data) -> dict[str, float]:
+    """Loss and metrics over checked rows."""
+    program, runner = model._programs.runner("evaluate")
+    weights, scalars = data.batch_weights(None), model._programs.scalars(program)
+    tally, values = tally_of(model, program, data.batch_rows), {}
+    first = 0
+    while first < len(weights):
+        steps = data.most_steps(first) or len(weights)
+        part = weights[first : first + steps]
+        job = make_job(model, data, scalars, first_batch=first, steps=len(part), normalisers=normalisers(part))
+        values = tally.add(model._programs.run(runner, job).sums, part)
+        first += len(part)
+    return {name: float(column[0]) for name, column in values.items()}
+
+
+class Validation:
+    """What is measured every `every` epochs: rows in memory, or whatever `measure()` measures.
+
+    validation.begin()      before a job
+    validation.take()       at each pause of the job that is due
+    validation.values()     after it: one value per pause, by name
+    """
+
+    def __init__(self, model: Model, every: int, data: Data | None, measure: Callable[[], dict[str, float]]) -> None:
+        self._model, self.every, self._measure = model, every, measure
+        self._data = data if data is not None and data.staged is None else None
+        self._taken: list[Any] = []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it measures, as the history has it."""
+        program, _ = self._model._programs.runner("evaluate")
+        return tuple(f"val_{name}" for name in tally_of(self._model, program, None).names)
+
+    @property
+    def within_jobs(self) -> bool:
+        """Whether it may be measured at the pauses of a job."""
+        return self._data is not None
+
+    def begin(self) -> None:
+        self._taken = []
+        model, data = self._model, self._data
+        if data is None:
+            return
+        self._program, runner = model._programs.runner("evaluate")
+        weights = data.batch_weights(None)
+        scalars = model._programs.scalars(self._program)
+        job = make_job(model, data, scalars, steps=len(weights), normalisers=normalisers(weights))
+        again = getattr(runner, "again", None)  # a runner may know how to do the same once more for less
+        quick = again(job) if again is not None else None
+        self._again: Callable[[], Any] = quick if quick is not None else lambda: runner.run(job).sums
+
+    def take(self) -> None:
+        self._taken.append(self._again() if self._data is not None else self._measure())
+
+    def values(self) -> Columns:
+        taken, self._taken = self._taken, []
+        if not taken:
+            return {}
+        if self._data is None:
+            return {f"val_{name}": np.array([values[name] for values in taken]) for name in taken[0]}
+        tally = tally_of(self._model, self._program, self._data.batch_rows)
+        weights = repeated(self._data.batch_weights(None), len(taken))
+        return {f"val_{name}": column for name, column in tally.add(np.concatenate(taken), weights).items()}

@@ -97,7 +97,7 @@ def bare(model: Any, made: Any, epochs: int) -> float:
 def accompanied(model: Any, made: Any, epochs: int, folder: Path) -> dict[str, float]:
     """Seconds of the same with everything, and of its parts that are timed apart."""
     import nnfast as nn
-    from nnfast.validating import Validation
+    from nnfast.training.validating import Validation
 
     saver = nn.ModelCheckpoint(folder / "run.nnfast", every=SAVED_EVERY)
     with terminal(), Apart(Validation, "take") as validating, Apart(nn.Model, "save") as saving:

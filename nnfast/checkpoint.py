@@ -18,15 +18,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nnfast._configuration import ConfigUnpacker, Custom
-from nnfast._file_format import read_header, read_tensors, write
-from nnfast._files import as_path, reading, replacing
-from nnfast._restoring import Restoring, check_blocks, fill
-from nnfast._stored import FORMAT, Stored, blocks_of, content, is_parameter, read_stored
 from nnfast.errors import BackendUnavailable, CheckpointError, DTypeError, NnfastError, OptionError
 from nnfast.model import Model
 from nnfast.protocol import Backend
 from nnfast.registry import get_backend
+from nnfast.storage.configuration import ConfigUnpacker, Custom
+from nnfast.storage.file_format import read_header, read_tensors, write
+from nnfast.storage.files import as_path, reading, replacing
+from nnfast.storage.restoring import Restoring, check_blocks, fill
+from nnfast.storage.stored import FORMAT, Stored, blocks_of, content, is_parameter, read_stored
 from nnfast.validation import convert, working_dtype
 
 __all__ = ["examine", "inspect", "load", "load_weights", "read_run", "restore", "save", "save_weights"]
@@ -194,7 +194,7 @@ def _is_zip(file: BinaryIO) -> bool:
 
 
 def _read_npz(file: BinaryIO, path: str, check: Check) -> dict[str, Array]:
-    from nnfast._npz import read_npz  # brings zipfile along, which few need
+    from nnfast.storage.npz import read_npz  # brings zipfile along, which few need
 
     return read_npz(file, path, lambda entries: check({n: (e.dtype, e.shape) for n, e in entries.items()}))
 
@@ -239,7 +239,7 @@ def inspect(path: Any) -> str:
 
 def examine(path: Any) -> tuple[str, bool]:
     """The text of `inspect`, and whether the content fits its checksum (True too where there is none)."""
-    from nnfast._inspection import report
+    from nnfast.storage.inspection import report
 
     name = as_path(path)
     with reading(name) as file:

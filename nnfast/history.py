@@ -105,7 +105,7 @@ class History:
         """
         import csv
 
-        from nnfast._files import as_path, replacing
+        from nnfast.storage.files import as_path, replacing
 
         columns, text = self.to_dict(), io.StringIO()
         rows = csv.writer(text, lineterminator="\n")

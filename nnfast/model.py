@@ -1,6 +1,6 @@
 """Model: layers, loss, optimizer and backend put together, trained and asked.
 
-The model owns the flat arrays and builds Programs; `nnfast.training` drives them. Nothing here computes.
+The model owns the flat arrays and builds Programs; `nnfast.training.fit` drives them. Nothing here computes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from nnfast import stepping, training
 from nnfast.assembly import as_layers, assemble, check_parts
 from nnfast.buffers import realign
 from nnfast.errors import DTypeError, OwnershipError, ShapeError, StateError
@@ -26,6 +25,8 @@ from nnfast.protocol import Backend
 from nnfast.random import as_rng, draw_key
 from nnfast.registry import get_backend, portable
 from nnfast.text import table
+from nnfast.training import fit as training
+from nnfast.training import stepping
 from nnfast.twins import twin_of
 from nnfast.validation import convert, host_array, integer, working_dtype
 
@@ -291,7 +292,7 @@ class Model:
 
         A model without an optimizer is measured evaluating, and without y predicting.
         """
-        from nnfast import profiling
+        from nnfast.profiling import measuring as profiling
 
         return profiling.profile(self, X, y, **options)
 

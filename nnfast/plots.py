@@ -10,7 +10,7 @@ Each returns a matplotlib Figure, which a notebook shows by itself, and writes i
 (width, height) in inches. Neither pyplot nor the user's settings are touched.
 """
 
-from nnfast._plots_answers import confusion_matrix, decision_regions, fit
-from nnfast._plots_training import history
+from nnfast.pictures.answers import confusion_matrix, decision_regions, fit
+from nnfast.pictures.training import history
 
 __all__ = ["confusion_matrix", "decision_regions", "fit", "history"]

@@ -159,7 +159,7 @@ class Runner(Protocol):
     """A compiled Program: owns the arena, and no state that outlives a run.
 
     A runner that calls `Job.at_pause` has an attribute `takes_pauses = True`; with others jobs end where one is due.
-    A runner may also have `profile(job)`, see `nnfast.profiling`, and `again(job)`, see `nnfast.validating`.
+    Also optional are `profile(job)`, see `nnfast.profiling`, and `again(job)`, see `nnfast.training.validating`.
     """
 
     program: Program

@@ -12,8 +12,8 @@ from small_models import TARGETS, X, Y, classifier, fit, regressor
 
 import nnfast as nn
 from nnfast import checkpoint, initializers, schedules
-from nnfast._configuration import TABLES
 from nnfast.errors import CheckpointError, DTypeError, OptionError, StateError
+from nnfast.storage.configuration import TABLES
 
 # One of each, with every argument set to something that is not its default.
 LAYERS = {

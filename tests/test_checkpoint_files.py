@@ -16,8 +16,8 @@ from small_models import classifier, fit
 
 import nnfast as nn
 from nnfast import checkpoint
-from nnfast._file_format import CHECKSUM, HEADER_LIMIT, NO_CHECKSUM
 from nnfast.errors import CheckpointError
+from nnfast.storage.file_format import CHECKSUM, HEADER_LIMIT, NO_CHECKSUM
 
 RUN = {"epoch": 3, "loss": [0.25 * i for i in range(50)], "order": np.arange(7)}
 

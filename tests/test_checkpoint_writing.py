@@ -14,8 +14,9 @@ from small_models import classifier, fit
 from test_checkpoint_files import content
 
 import nnfast as nn
-from nnfast import _files, checkpoint
+from nnfast import checkpoint
 from nnfast.errors import CheckpointError, DTypeError, OptionError
+from nnfast.storage import files as _files
 
 
 @pytest.fixture
@@ -171,8 +172,9 @@ def test_where_files_cannot_be_locked(path, trained, monkeypatch):
 KILL = """
 import json, os, random, signal, sys, time
 import numpy as np, nnfast as nn
-from nnfast import _stored, checkpoint
-from nnfast._file_format import write
+from nnfast import checkpoint
+from nnfast.storage import stored as _stored
+from nnfast.storage.file_format import write
 path, kills, naive = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "naive"
 model = nn.Model([nn.Dense(500, 500)], backend="numpy", rng=0)
 model.save(path)

@@ -9,8 +9,8 @@ import pytest
 from small_models import TARGETS, Spy, X, Y, classifier, fit, regressor
 
 import nnfast as nn
-from nnfast import staged
 from nnfast.errors import DataError, DTypeError, OptionError, ShapeError
+from nnfast.training import staged
 
 
 def equal(one, two):
@@ -269,7 +269,7 @@ def test_a_split_is_training_on_one_part_and_validating_on_the_other(backend, on
     split, mapped, apart = (classifier(backend=backend) for _ in range(3))
     got = fit(split, validation_split=0.3, sample_weight=weight)
     from_file = fit(mapped, on_disk(X), validation_split=0.3, sample_weight=weight)
-    from nnfast.training import _split
+    from nnfast.training.fit import _split
 
     rest, held = _split(apart, X, 0.3)
     expected = fit(
@@ -309,7 +309,7 @@ def test_class_weights_are_sample_weights(backend, given, table):
 
 
 def test_balanced_classes_weigh_the_same():
-    from nnfast.class_weights import weights_by_class
+    from nnfast.training.class_weights import weights_by_class
 
     y = np.array([0] * 6 + [2] * 3)
     weights = weights_by_class("balanced", y, nn.SoftmaxCrossEntropy(), 3)

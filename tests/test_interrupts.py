@@ -14,7 +14,7 @@ import pytest
 from small_models import X, Y, classifier, fit
 
 import nnfast as nn
-from nnfast.interrupts import Interrupts
+from nnfast.training.interrupts import Interrupts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="os.kill does not send Ctrl-C there")
 

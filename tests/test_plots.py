@@ -25,8 +25,8 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 
 from nnfast import plots  # noqa: E402
-from nnfast._drawing import COLOURS, INK, MARKERS  # noqa: E402
 from nnfast.examples import training  # noqa: E402
+from nnfast.pictures.drawing import COLOURS, INK, MARKERS  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

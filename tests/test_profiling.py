@@ -15,12 +15,12 @@ import pytest
 from small_models import TARGETS, X, Y, classifier, regressor
 
 import nnfast as nn
-from nnfast._profile import duration
-from nnfast._roofline import Roofline
-from nnfast.batches import make_job, prepare
 from nnfast.errors import DTypeError, NnfastError, OptionError, ShapeError, StateError
+from nnfast.profiling.report import duration
+from nnfast.profiling.roofline import Roofline
 from nnfast.program import Cost
 from nnfast.registry import get_backend
+from nnfast.training.batches import make_job, prepare
 
 QUICK = {"seconds": 0.02}
 HERE = Path(__file__).parent
@@ -252,7 +252,7 @@ def test_from_within_a_training(backend):
     ],
 )
 def test_what_cannot_be_measured_is_said_before_any_work(backend, monkeypatch, change, error, words):
-    monkeypatch.setattr("nnfast.profiling._Bench._run", lambda *_: pytest.fail("it has begun to work"))
+    monkeypatch.setattr("nnfast.profiling.measuring._Bench._run", lambda *_: pytest.fail("it has begun to work"))
     arguments = {"X": X, "y": Y} | QUICK | change
     with pytest.raises(error, match=words):
         classifier(backend=backend).profile(arguments.pop("X"), arguments.pop("y"), **arguments)

@@ -27,7 +27,7 @@ def test_same_run_twice_gives_the_same_bits(optimizer):
 def test_where_jobs_are_cut_changes_nothing(monkeypatch):
     whole = classifier()
     expected = fit(whole)
-    monkeypatch.setattr("nnfast.run.JOB_SECONDS", 0.0)  # one step per job
+    monkeypatch.setattr("nnfast.training.run.JOB_SECONDS", 0.0)  # one step per job
     single = classifier()
     assert fit(single) == expected
     np.testing.assert_array_equal(single.parameters, whole.parameters)
@@ -154,7 +154,7 @@ def test_nan_in_the_data_warns_once_and_propagates():
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])
 def test_the_warning_names_the_epoch(monkeypatch, seconds):
-    monkeypatch.setattr("nnfast.run.JOB_SECONDS", seconds)
+    monkeypatch.setattr("nnfast.training.run.JOB_SECONDS", seconds)
     calls = []
 
     def spoil(flat):
@@ -315,7 +315,7 @@ def test_steps_by_several_threads_are_numbered_one_by_one():
 
 
 def test_measuring_takes_batches_that_stay_small():
-    from nnfast.batches import evaluation_rows
+    from nnfast.training.batches import evaluation_rows
 
     narrow = nn.Model([nn.Dense(2, 4)], backend="numpy")
     wide = nn.Model([nn.Dense(2, 3000), nn.Dense(3000, 2)], backend="numpy")

@@ -1,4 +1,4 @@
-"""A runner with a clock around every op: what `nnfast.profiling` asks the Numba runner for.
+"""A runner with a clock around every op: what `nnfast.profiling.measuring` asks the Numba runner for.
 
 The table of what the interpreter calls (`binding.py`) gets, in the place of each function, one of a few instructions
 that reads the processor's counter, calls the function, reads it again and adds the difference to a number of its own.

@@ -16,7 +16,7 @@ from nnfast.validation import integer
 if TYPE_CHECKING:
     from nnfast.history import History
     from nnfast.model import Model
-    from nnfast.run import Run
+    from nnfast.training.run import Run
 
 __all__ = ["Callback", "CallbackList", "Logs"]
 

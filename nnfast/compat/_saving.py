@@ -9,9 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nnfast import checkpoint
-from nnfast._file_format import write
-from nnfast._files import as_path, replacing
-from nnfast._stored import blocks_of
 from nnfast.compat._accuracy import Accuracy_Categorical, Accuracy_Regression
 from nnfast.compat._layers import Layer_Dense, Layer_Dropout
 from nnfast.compat._own import PARAMETERS, OwnAccuracy
@@ -28,6 +25,9 @@ from nnfast.compat._translate import (
 from nnfast.errors import CheckpointError, NnfastError, StateError
 from nnfast.layers.dense import Dense
 from nnfast.model import Model as NativeModel
+from nnfast.storage.file_format import write
+from nnfast.storage.files import as_path, replacing
+from nnfast.storage.stored import blocks_of
 
 if TYPE_CHECKING:
     from nnfast.compat._engine import Engine

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast.errors import NonFiniteWarning
-from nnfast.interrupts import Interrupts
+from nnfast.training.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from nnfast.compat._engine import Engine, Rows

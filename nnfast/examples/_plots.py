@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import nnfast as nn
-from nnfast._drawing import COLOURS, GREY, INK, MARKERS, box_of, figure, paint, plane, save, style, trend
+from nnfast.pictures.drawing import COLOURS, GREY, INK, MARKERS, box_of, figure, paint, plane, save, style, trend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.accumulation import Part, accumulated_step
-from nnfast.batches import Data, make_job, normalisers, prepare, tally_of
 from nnfast.errors import DataError
 from nnfast.protocol import Result
-from nnfast.run import JOB_SECONDS, Pauses, Run, Values
-from nnfast.streams import Stream
+from nnfast.training.accumulation import Part, accumulated_step
+from nnfast.training.batches import Data, make_job, normalisers, prepare, tally_of
+from nnfast.training.run import JOB_SECONDS, Pauses, Run, Values
+from nnfast.training.streams import Stream
 
 if TYPE_CHECKING:
     from nnfast.model import Model

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nnfast._file_format import DIGITS_LIMIT, DTYPES
 from nnfast.errors import CheckpointError, DTypeError, OptionError
+from nnfast.storage.file_format import DIGITS_LIMIT, DTYPES
 
 __all__ = ["Packer", "Unpacker"]
 

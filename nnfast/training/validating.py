@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.batches import Data, make_job, normalisers, repeated, tally_of
+from nnfast.training.batches import Data, make_job, normalisers, repeated, tally_of
 
 if TYPE_CHECKING:
     from nnfast.model import Model

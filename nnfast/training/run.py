@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnfast.batches import Data, make_job, normalisers, repeated, tally_of
 from nnfast.errors import CheckpointError, NonFiniteWarning, StateError
 from nnfast.protocol import Job, Result
 from nnfast.random import permutation
-from nnfast.tally import Tally
+from nnfast.training.batches import Data, make_job, normalisers, repeated, tally_of
+from nnfast.training.tally import Tally
 
 if TYPE_CHECKING:
     from nnfast.model import Model

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.batches import make_job, prepare, tally_of
 from nnfast.callbacks.base import CallbackList
 from nnfast.errors import StateError
+from nnfast.training.batches import make_job, prepare, tally_of
 from nnfast.validation import flag
 
 if TYPE_CHECKING:

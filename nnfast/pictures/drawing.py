@@ -97,7 +97,7 @@ def figure(title: str | None, width: float, height: float) -> Figure:
     """An empty figure, laid out so that nothing overlaps. Call it, and draw on it, within `style`."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    from nnfast._figure import Picture
+    from nnfast.pictures.figure import Picture
 
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12, wspace=0.03, hspace=0.04)
     fig = Picture(figsize=(width, height), layout=layout)

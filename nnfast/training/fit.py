@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.batches import evaluation_rows, prepare, prepare_evaluation
 from nnfast.callbacks.base import CallbackList
 from nnfast.errors import CheckpointError, DTypeError, OptionError, StateError
 from nnfast.history import History
-from nnfast.interrupts import Interrupts
 from nnfast.progress import Progress
 from nnfast.protocol import Job
 from nnfast.random import permutation
-from nnfast.run import ArrayRun, Pauses, Run
-from nnfast.staged import AT_ONCE, is_staged
-from nnfast.streams import Stream, is_stream
-from nnfast.validating import Validation, evaluate_data
+from nnfast.training.batches import evaluation_rows, prepare, prepare_evaluation
+from nnfast.training.interrupts import Interrupts
+from nnfast.training.run import ArrayRun, Pauses, Run
+from nnfast.training.staged import AT_ONCE, is_staged
+from nnfast.training.streams import Stream, is_stream
+from nnfast.training.validating import Validation, evaluate_data
 from nnfast.validation import features, flag, integer, number
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _prepare(
     _check_whole_set(model, given, accumulate, stream, hooks)
     validation = _validation(model, given.validation_data, every)
     if stream:
-        from nnfast.stream_run import StreamRun
+        from nnfast.training.stream_run import StreamRun
 
         _refuse_with_batches(given, split)
         length = None if given.steps_per_epoch is None else integer("steps_per_epoch", given.steps_per_epoch, 1)
@@ -140,7 +140,7 @@ def _prepare(
     if not optimizer.uses_gradients and data.size < data.rows:
         raise OptionError(f"{type(optimizer).__name__} takes the whole set at once and has no gradients")
     if accumulate > 1:
-        from nnfast.accumulation import AccumulatingRun
+        from nnfast.training.accumulation import AccumulatingRun
 
         return AccumulatingRun(model, data, shuffle, hooks.on_gradients, accumulate), validation
     return ArrayRun(model, data, shuffle, hooks.on_gradients), validation
@@ -184,7 +184,7 @@ def _validation(model: Model, given: Any, every: int) -> Validation | None:
         return Validation(model, every, data, lambda: evaluate_data(model, data))
     if isinstance(given, (tuple, list, dict)) or not is_stream(given, None):
         raise DTypeError("validation_data must be (X, y), (X, y, sample_weight) or an iterable of such batches")
-    from nnfast.stream_run import evaluate_stream
+    from nnfast.training.stream_run import evaluate_stream
 
     stream = Stream("validation_data", given, None, 2)
     return Validation(model, every, None, lambda: evaluate_stream(model, stream))
@@ -245,7 +245,7 @@ def evaluate(model: Model, X: Any, y: Any, *, batch_size: int | None, sample_wei
     """See `Model.evaluate`."""
     model._needs("evaluate")
     if is_stream(X, y):
-        from nnfast.stream_run import evaluate_stream
+        from nnfast.training.stream_run import evaluate_stream
 
         if batch_size is not None or sample_weight is not None:
             raise OptionError("batch_size and sample_weight are for arrays; X is batches, with their own")

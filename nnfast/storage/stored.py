@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnfast._configuration import ConfigPacker, describe
-from nnfast._file_format import CHECKSUM, Header, read_header, read_tensors, strict_json
-from nnfast._files import reading
-from nnfast._values import Packer, Unpacker
 from nnfast.errors import CheckpointError
 from nnfast.program import Layout
+from nnfast.storage.configuration import ConfigPacker, describe
+from nnfast.storage.file_format import CHECKSUM, Header, read_header, read_tensors, strict_json
+from nnfast.storage.files import reading
+from nnfast.storage.values import Packer, Unpacker
 
 if TYPE_CHECKING:
     from nnfast.model import Model

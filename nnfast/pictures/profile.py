@@ -5,13 +5,13 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from nnfast._drawing import COLOURS, GREY, INK, check_file, figure, save, style
-from nnfast._profile import duration, percent
+from nnfast.pictures.drawing import COLOURS, GREY, INK, check_file, figure, save, style
+from nnfast.profiling.report import duration, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from nnfast._profile import Profile, Row
+    from nnfast.profiling.report import Profile, Row
 
 __all__ = ["draw"]
 

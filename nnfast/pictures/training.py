@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast import _drawing
-from nnfast._drawing import COLOURS, INK, Array, Size
 from nnfast.errors import DataError, DTypeError, OptionError, UnknownNameError
 from nnfast.history import History
+from nnfast.pictures import drawing as _drawing
+from nnfast.pictures.drawing import COLOURS, INK, Array, Size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

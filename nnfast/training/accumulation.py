@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnfast.batches import Data, make_job
 from nnfast.protocol import Result
-from nnfast.run import ArrayRun, Pauses, Values
-from nnfast.stepping import update
+from nnfast.training.batches import Data, make_job
+from nnfast.training.run import ArrayRun, Pauses, Values
+from nnfast.training.stepping import update
 
 if TYPE_CHECKING:
     from nnfast.model import Model

@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nnfast._file_format import CHECKSUM, Header, read_header, read_tensors, strict_json
-from nnfast._npz import npz_entries
-from nnfast._stored import FORMAT
 from nnfast.errors import CheckpointError
+from nnfast.storage.file_format import CHECKSUM, Header, read_header, read_tensors, strict_json
+from nnfast.storage.npz import npz_entries
+from nnfast.storage.stored import FORMAT
 from nnfast.text import quantity, table
 
 __all__ = ["report"]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.class_weights import weights_by_class
 from nnfast.errors import OptionError
 from nnfast.protocol import Job
-from nnfast.staged import StagedRows, is_staged
-from nnfast.tally import Tally
+from nnfast.training.class_weights import weights_by_class
+from nnfast.training.staged import StagedRows, is_staged
+from nnfast.training.tally import Tally
 from nnfast.validation import convert, features, integer, weights
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast import _drawing, validation
+from nnfast import validation
 from nnfast._confusion import confusion_matrix as counted
 from nnfast._confusion import true_classes
-from nnfast._drawing import COLOURS, GREY, INK, MARKERS, Array, Size
 from nnfast.errors import DataError, OptionError, ShapeError
+from nnfast.pictures import drawing as _drawing
+from nnfast.pictures.drawing import COLOURS, GREY, INK, MARKERS, Array, Size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

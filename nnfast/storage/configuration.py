@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from nnfast import initializers, layers, losses, metrics, optimizers, schedules
-from nnfast._values import Packer, Unpacker
 from nnfast.errors import BackendUnavailable, CheckpointError, DTypeError, NnfastError
 from nnfast.initializers import Initializer
 from nnfast.layers.base import Layer
@@ -21,6 +20,7 @@ from nnfast.losses import Loss
 from nnfast.metrics import Metric
 from nnfast.optimizers.base import GradientOptimizer, Optimizer
 from nnfast.settings import Number
+from nnfast.storage.values import Packer, Unpacker
 
 __all__ = ["TABLES", "ConfigPacker", "ConfigUnpacker", "Custom", "describe", "setting_names"]
 

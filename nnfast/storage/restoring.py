@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast._configuration import ConfigPacker, ConfigUnpacker, Custom, describe, setting_names
-from nnfast._stored import Stored, flat_of
-from nnfast._values import Unpacker
 from nnfast.errors import CheckpointError, NnfastError
+from nnfast.storage.configuration import ConfigPacker, ConfigUnpacker, Custom, describe, setting_names
+from nnfast.storage.stored import Stored, flat_of
+from nnfast.storage.values import Unpacker
 
 if TYPE_CHECKING:
     from nnfast.model import Model

@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast._numbers import number
-from nnfast._profile import Profile, Row, name_of
-from nnfast._roofline import Roofline, measure
-from nnfast.batches import Data, evaluation_rows, normalisers, prepare
 from nnfast.errors import OptionError, StateError
+from nnfast.profiling.report import Profile, Row, name_of
+from nnfast.profiling.roofline import Roofline, measure
 from nnfast.program import Cost, Program
 from nnfast.protocol import Job
 from nnfast.random import permutation
 from nnfast.registry import get_backend
+from nnfast.training.batches import Data, evaluation_rows, normalisers, prepare
 from nnfast.validation import features, integer
 
 if TYPE_CHECKING:

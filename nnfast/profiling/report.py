@@ -1,6 +1,6 @@
 """What `Model.profile` gives back: the ops of a step with time, work and roofline, as a table, as data, as a picture.
 
-Nothing is measured here; `nnfast.profiling` does that.
+Nothing is measured here; `nnfast.profiling.measuring` does that.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nnfast._roofline import Roofline
+from nnfast.profiling.roofline import Roofline
 from nnfast.program import Program, _title
 from nnfast.protocol import Op
 from nnfast.text import quantity, table
@@ -149,7 +149,7 @@ class Profile:
         Returns a matplotlib Figure; with `file` ("profile.png", .pdf, .svg) it is saved there too. Needs matplotlib:
         `pip install 'nnfast[plot]'`.
         """
-        from nnfast._profile_plot import draw
+        from nnfast.pictures.profile import draw
 
         return draw(self, file)
 

@@ -1,0 +1,11 @@
+"""Behind `Model.fit`, `evaluate` and `predict`.
+
+fit             checks everything, then runs jobs until the work is done
+run             where a training stands, and its next job; `accumulation` and `stream_run` are other kinds of run
+batches         rows on their way into a job; `staged` for those in files, `streams` for those that come one by one
+validating      validation in the midst of a job
+tally           from the sums of batches to the values of epochs
+stepping        single steps on rows that the caller brings
+interrupts      Ctrl-C between two jobs
+class_weights   weights of classes as weights of rows
+"""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_models import classifier
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,7 +42,7 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_exist(command):
+def test_commands_exist(command, tmp_path):
     words = command.split()
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.M)
@@ -49,8 +50,11 @@ def test_commands_exist(command):
         module = ROOT.joinpath(*words[2].split("."))
         assert module.with_suffix(".py").exists()
     elif words[0] == "nnfast":
-        run = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=True)
-        assert {"info": "numpy", "warmup": "kernels ready"}[words[1]] in run.stdout
+        if words[1] == "inspect":
+            classifier().save(tmp_path / words[2])
+        command = [sys.executable, "-m", *words]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert {"info": "numpy", "warmup": "kernels ready", "inspect": "0.weights"}[words[1]] in run.stdout
     else:
         assert words[:2] == ["pip", "install"]
 

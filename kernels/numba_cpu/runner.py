@@ -18,6 +18,7 @@ from ..reference.runner import batches_of, report_of, scalars_of_job, scalars_of
 from . import table
 from .binding import Binding, Data, Memory, part_starts
 from .context import scratch_bytes
+from .features import make_features_plan
 from .interpreter import H, execute, repeated
 from .plan import ONE_AT_A_TIME, Plan, is_compiled, make_plan
 from .products import PACK_BYTES
@@ -53,7 +54,7 @@ class NumbaRunner:
         self.backend = backend
         self._search = any(op.name in ONE_AT_A_TIME for op in program.ops)
         self._split = SplitSearch(self) if is_independent(program) else None
-        self._memory = Memory({}, backend.empty(0, program.dtype), [], {}, [])
+        self._memory = Memory({}, [], [], {}, backend.empty(0, program.dtype), [])
         self._bindings: dict[Any, Binding] = {}
         self._costs: dict[int, float] = {}
         self._python = [i for i, op in enumerate(program.ops) if not is_compiled(op)]
@@ -170,7 +171,10 @@ class NumbaRunner:
         key = variants, data, idle, shares, job.on_gradients is not None
         found = self._bindings.get(key)
         if found is None:
-            plan = make_plan(self.program, shares, idle, cut=job.on_gradients is not None, gathered=_gathered(job))
+            gathered = _gathered(job)
+            plan = make_features_plan(self.program, shares, idle, size, gathered) or make_plan(
+                self.program, shares, idle, cut=job.on_gradients is not None, gathered=gathered
+            )
             self._grow(plan, size, shares, data)
             found = self._bindings[key] = Binding(plan, variants, shares, data, self._memory)
         return found
@@ -203,14 +207,14 @@ class NumbaRunner:
     def _grow(self, plan: Plan, size: int, shares: int, data: Data) -> None:
         """Make the working memory large enough; what moves takes all bindings with it."""
         program, backend, memory = self.program, self.backend, self._memory
-        moved = False
-        needed = program.arena_size(size)
-        if needed > memory.arena.size:
-            memory.arena, moved = backend.empty(needed, program.dtype), True
+        copies = len(plan.owned) or 1
+        moved = _enlarge(memory.arenas, copies, program.arena_size(size), program.dtype, backend)
         if data.ordered:
             for name, row_bytes in (("x", data.x), ("y", data.y), ("weight", data.weight)):
-                if row_bytes * size > getattr(memory.staged.get(name), "nbytes", 0):
-                    memory.staged[name], moved = backend.empty(row_bytes * size, np.uint8), True
+                moved |= _enlarge(memory.staged.setdefault(name, []), copies, row_bytes * size, "uint8", backend)
+        needed = plan.exchange_columns * program.arena_rows(size)
+        if needed > memory.exchange.size:
+            memory.exchange, moved = backend.empty(needed, program.dtype), True
         runs = part_starts(plan.parts)
         part = runs[-1][2] + runs[-1][1] if runs else 0
         if len(memory.parts) < shares - 1 or (memory.parts and part > memory.parts[0].size):
@@ -221,6 +225,15 @@ class NumbaRunner:
             memory.scratch, moved = [backend.empty(scratch, np.uint8) for _ in range(shares)], True
         if moved:
             self._bindings.clear()
+
+
+def _enlarge(arrays: list[Any], count: int, size: int, dtype: str, backend: NumbaBackend) -> bool:
+    """See to it that there are so many arrays of this size; returns whether there had to be others."""
+    if len(arrays) >= count and all(a.size >= size for a in arrays):
+        return False
+    size = max(size, *(a.size for a in arrays), 0)
+    arrays[:] = [backend.empty(size, dtype) for _ in range(max(count, len(arrays)))]
+    return True
 
 
 def _data(job: Job) -> Data:

@@ -222,6 +222,8 @@ def _in_pieces(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> 
     Of each piece it says the first element and how many; what is no flat array is the same for all.
     """
     spec = spec_of(op)
+    # Into variables first, or LLVM would take the stores of each piece for changes of the scalars of the next.
+    scalars = [f"    s{i} = {scalar}" for i, scalar in enumerate(_scalars(spec))]
     arguments = []
     for i, arg in enumerate(spec.args):
         if arg.shape == ("P",):
@@ -229,13 +231,14 @@ def _in_pieces(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> 
             arguments.append(f"carray(place(a[{i}] + first * {np.dtype(dtype).itemsize}, T), ({size},))")
         else:
             arguments += _expressions(arg, i, {}, 0)
+    arguments += [f"s{i}" for i in range(len(scalars))]
     loop = [
         "    pieces = carray(place(d[1], I8), (2 * d[0],))",
         "    for i in range(0, 2 * d[0], 2):",
         "        first, size = pieces[i], pieces[i + 1]",
-        f"        body({', '.join([*arguments, *_scalars(spec)])})",
+        f"        body({', '.join(arguments)})",
     ]
-    return _made(op, dtype, attributes, loop)
+    return _made(op, dtype, attributes, scalars + loop)
 
 
 def _scalars(spec: OpSpec) -> list[str]:

@@ -149,7 +149,7 @@ class Binding:
         return n
 
     def _pieces_of(self, op: Op, t: int) -> tuple[int, int]:
-        """What a share owns of an op's flat arrays, counted from where these begin: how many pieces, and where listed."""
+        """How many pieces of an op's flat arrays a share owns, and the address of their list, counted from the first."""
         b = op.args[0]
         assert b is not None
         bounds = [(max(low, b.offset), min(low + n, b.offset + b.width)) for low, n in self.plan.owned[t]]

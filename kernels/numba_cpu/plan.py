@@ -44,7 +44,7 @@ class Instruction(NamedTuple):
 
     `split`: "rows"; "elements" of the flat arrays; "inputs" of a weight gradient; "once", by the first share.
     `parts`: the arguments that are sums over rows, of which each share but the first has a part of its own.
-    In a plan by features: "rows" are all rows; "pieces" of the flat arrays; `own`: the op of each share, if they differ.
+    In a plan by features, "rows" are all rows, "pieces" those of the flat arrays; `own`: each share's op, if they differ.
     """
 
     op: Op

@@ -48,6 +48,12 @@ def threads(request):
     nn.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _long(monkeypatch):
+    """Every job counts as long, so that shares have weights in memory of their own, unless a test says otherwise."""
+    monkeypatch.setattr(runner, "LONG", 1)
+
+
 @pytest.fixture
 def two_threads():
     before = nn.get_num_threads()
@@ -265,9 +271,10 @@ def test_pieces_are_all_parameters_once(threads):
         for plan in plans(model):
             assert len(plan.owned) == threads
             owners[...] = 0
-            for pieces in plan.owned:
+            for pieces, apart in zip(plan.owned, plan.apart, strict=True):
                 assert pieces
-                for offset, size in pieces:
+                assert apart
+                for offset, size in pieces + apart:
                     assert size > 0
                     owners[offset : offset + size] += 1
             for block in layout.blocks:
@@ -330,6 +337,42 @@ def test_bits_do_not_depend_on_how_often_python_was_re_entered(threads):
     for _ in range(4):
         train(parts, epochs=1)
     assert parts.parameters.tobytes() == whole[0]
+
+
+def test_bits_do_not_depend_on_where_weights_lie_meanwhile(threads, monkeypatch):
+    ends = set()
+    for long in (1, 1_000):
+        monkeypatch.setattr(runner, "LONG", long)
+        ends.add(bits())
+    assert len(ends) == 1
+
+
+def test_gradients_and_slots_are_back_after_a_long_job(two_threads):
+    ends = []
+    for backend in ("numpy", "numba"):
+        model = network(backend=backend, optimizer=nn.Adam(0.01))
+        train(model)
+        ends.append((model.layers[0].dweights, *(model._buffers.slots[name] for name in ("m", "v"))))
+    assert features(model)
+    for a, b in zip(*ends, strict=True):
+        same(a, b)
+
+
+def test_an_error_in_a_long_job_leaves_weights_in_their_place(two_threads, monkeypatch):
+    """As Ctrl-C does, which is heard when the steps are done."""
+    model, whole = network(), network()
+    real = runner.execute
+
+    def interrupted(*given, **options):
+        real(*given, **options)
+        raise KeyboardInterrupt
+
+    train(whole, epochs=1, batch_size=None)
+    monkeypatch.setattr(runner, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, epochs=1, batch_size=None)
+    assert features(model)
+    assert model.parameters.tobytes() == whole.parameters.tobytes()
 
 
 def test_bits_do_not_depend_on_contention(threads):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,6 +62,7 @@ class Memory:
     parts: list[Any]  # one per share but the first
     staged: dict[str, list[Any]]  # "x", "y", "weight": rows in the order of the job; as many as arenas
     exchange: Any  # of a plan by features
+    own: list[dict[str, Any]]  # likewise: arrays like the flat ones, one set per share, of which it uses what it owns
     scratch: list[Any]  # one per share
 
 
@@ -73,7 +75,9 @@ def share_bounds(count: int, shares: int, step: int) -> list[tuple[int, int]]:
 class Binding:
     """The tables for one plan; `header` is what the interpreter is given."""
 
-    def __init__(self, plan: Plan, rows: Sequence[int], shares: int, data: Data, memory: Memory) -> None:
+    def __init__(
+        self, plan: Plan, rows: Sequence[int], shares: int, data: Data, memory: Memory, *, apart: bool = False
+    ) -> None:
         self.plan, self.shares = plan, shares
         self._memory, self._data, self._rows = memory, data, list(rows)
         self._dtype = plan.program.dtype
@@ -87,6 +91,8 @@ class Binding:
         self._named: list[tuple[int, str]] = []  # words of a scalar of the program, or of the key
         self._squares = np.zeros(shares)
         self._pieces: list[Any] = []  # kept alive
+        self._apart = apart
+        self._moved = self._views() if apart else []
         self.pace = Pace()
         self._lay_out()
         self._make_header()
@@ -133,13 +139,14 @@ class Binding:
             sizes[cut] = span[1] - span[0]
         names = table.letters(spec)
         words[dims : dims + len(names) + 1] = [*(sizes.get(name, 0) for name in names), self._data.sparse]
-        if step.split == "pieces":
+        pieces = step.split == "pieces"
+        if pieces:
             words[dims : dims + 2] = self._pieces_of(op, t)
+            span = 0, int(words[dims])
         given = dict(op.scalars)
         for k, name in enumerate(spec.scalars):
             self._number(words, numbers + k, name, given.get(name, 0.0), v, t)
-        if (t == 0 or span[0] < span[1]) and not self._adds_nothing(step, v):
-            pieces = step.split == "pieces"
+        if ((t == 0 and not pieces) or span[0] < span[1]) and not self._adds_nothing(step, v):
             self._calls[v, i, t] = table.address(op.name, self._dtype, op.attributes, pieces=pieces)
 
     def _size_of(self, n: int | str, v: int) -> int:
@@ -149,10 +156,11 @@ class Binding:
         return n
 
     def _pieces_of(self, op: Op, t: int) -> tuple[int, int]:
-        """How many pieces of an op's flat arrays a share owns, and the address of their list, counted from the first."""
+        """How many pieces of an op's arrays a share owns, and the address of their list, counted from its start."""
         b = op.args[0]
         assert b is not None
-        bounds = [(max(low, b.offset), min(low + n, b.offset + b.width)) for low, n in self.plan.owned[t]]
+        owned = (self.plan.apart if b.space.startswith("own ") else self.plan.owned)[t]
+        bounds = [(max(low, b.offset), min(low + n, b.offset + b.width)) for low, n in owned]
         pieces = np.array([(low - b.offset, high - low) for low, high in bounds if low < high], np.int64)
         self._pieces.append(pieces)
         return len(pieces), address_of(pieces)
@@ -178,7 +186,7 @@ class Binding:
             dw = step.op.args[2]
             assert dw is not None
             return share_bounds(int(dw.shape[0]), self.shares, TALL)[t]
-        return (0, 1) if t == 0 or step.split == "pieces" else (0, 0)
+        return (0, 1) if t == 0 else (0, 0)
 
     def _array(self, b: Buffer, word: int, step: Instruction, k: int, span: tuple[int, int], v: int, t: int) -> int:
         """The address of one array for one share; what moves from step to step is noted for the interpreter."""
@@ -211,7 +219,10 @@ class Binding:
         part = int(space[5:]) if space.startswith("part ") else t if k in step.parts else 0
         if part:
             return address_of(memory.parts[part - 1]) + (self._in_part(b.offset) + shift) * self._size
-        return address_of(memory.flat[space]) + (b.offset + shift) * (8 if space == "state" else self._size)
+        flat, space = memory.flat, space.removeprefix("own ")
+        if self._apart and space != b.space:
+            flat = memory.own[t]
+        return address_of(flat[space]) + (b.offset + shift) * (8 if space == "state" else self._size)
 
     def _shift(self, b: Buffer, step: Instruction, k: int, span: tuple[int, int]) -> int:
         """How many elements into the array this share begins."""
@@ -239,6 +250,27 @@ class Binding:
         if v == 0:
             self._fixes[t].append((word, int(kind), p, q, extra))
         return 0
+
+    def _views(self) -> list[tuple[Any, Any]]:
+        """What shares own in memory of their own: the same columns there and in the flat arrays."""
+        return [
+            tuple(a[offset : offset + rows * length].reshape(rows, length)[:, low:high] for a in (own[name], flat))
+            for offset, (rows, length), bounds in self.plan.blocks
+            for own, (low, high) in zip(self._memory.own, bounds, strict=False)
+            for name, flat in self._memory.flat.items()
+            if name != "state"
+        ]
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Meanwhile what shares own of blocks lies in memory of their own."""
+        for own, flat in self._moved:
+            own[...] = flat
+        try:
+            yield
+        finally:
+            for own, flat in self._moved:
+                flat[...] = own
 
     # ---- for plain Python -------------------------------------------------------------------------------------------
 

@@ -9,6 +9,9 @@ t owns some columns; of the second, cut by inputs, the rows of weights that belo
 That sum over shares is all that a pair exchanges, and one more backwards where its dx is wanted. All else, y' and the
 loss and layers without a partner, each share computes for itself, in an arena of its own, and it updates what it owns:
 no gradients are added up.
+
+Columns of weights lie between those of the others, and a core that reads its own fetches the neighbours' ahead. So in
+long jobs each share has them in memory of its own, copied there before and back afterwards (`Binding.apart`).
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from .products import TALL, WIDE
 from .simd_width import VECTOR_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nnfast.protocol import Program
 
 __all__ = ["make_features_plan"]
@@ -36,6 +41,7 @@ ALONE = 8  # layers without a partner have at most one in so many of the weights
 _REDUNDANT = Buffer("redundant", "hidden", 1, ())  # where sums go that the first share has already
 
 Bounds = list[tuple[int, int]]
+Pieces = tuple[tuple[int, int], ...]
 
 
 class Layer(NamedTuple):
@@ -66,17 +72,23 @@ def make_features_plan(
         elif op.stage == "loss":
             made.add([op._replace(args=tuple(map(_elsewhere, op.args))) if t else op for t in range(shares)])
         elif op.name == "penalty":
-            made.steps.append(Instruction(op, "pieces"))
+            made.steps += _in_pieces(op)
         elif op.stage == "update":
-            update.append(Instruction(op, "pieces"))
+            update += _in_pieces(op)
         else:
             made.steps.append(Instruction(op, "once"))
     # Whole layers are read by all until here, and sums over shares too.
     steps = [*made.steps, WAIT]
-    update.insert(0, check_of(program)._replace(split="pieces"))
+    update = [*_in_pieces(check_of(program).op), *update]
     if next(iter(layers.values())).cut == "whole":  # the next step reads it at once
         update.append(WAIT)
-    return Plan(program, (*steps, *update), (), len(steps), _owned(layers, shares), made.columns)
+    blocks = [
+        (w.offset, (int(w.shape[0]), int(w.shape[1])), tuple(layer.bounds))
+        for w, layer in layers.items()
+        if w is not None and layer.cut == "outputs"
+    ]
+    owned, apart = _owned(layers, shares), tuple(_apart(blocks, t) for t in range(shares))
+    return Plan(program, (*steps, *update), (), len(steps), owned, apart, tuple(blocks), made.columns)
 
 
 def _is_known(op: Op) -> bool:
@@ -133,17 +145,31 @@ def _elsewhere(b: Buffer | None) -> Buffer | None:
     return _REDUNDANT if b is not None and b.space == "sums" else b
 
 
-def _owned(layers: dict[Buffer | None, Layer], shares: int) -> tuple[tuple[tuple[int, int], ...], ...]:
-    """What each share owns of the flat arrays: (offset, size) of each piece, in order."""
+def _in_pieces(op: Op) -> list[Instruction]:
+    """An op over flat arrays, for the pieces in the arrays themselves and for those that may lie apart."""
+    own = [b and (b._replace(space=f"own {b.space}") if b.space not in ("sums", "hidden") else b) for b in op.args]
+    return [Instruction(op, "pieces"), Instruction(op._replace(args=tuple(own)), "pieces")]
+
+
+def _apart(blocks: Sequence[tuple[int, tuple[int, int], tuple[tuple[int, int], ...]]], t: int) -> Pieces:
+    """The pieces of a share in blocks that are cut by columns: some elements of every row."""
+    return tuple(
+        (offset + i * length + bounds[t][0], bounds[t][1] - bounds[t][0])
+        for offset, (rows, length), bounds in blocks
+        for i in range(rows)
+    )
+
+
+def _owned(layers: dict[Buffer | None, Layer], shares: int) -> tuple[Pieces, ...]:
+    """What else each share owns of the flat arrays: (offset, size) of each piece, in order."""
     owned: list[list[tuple[int, int]]] = [[] for _ in range(shares)]
     for w, layer in layers.items():
         b = layer.forward.args[2]
         assert w is not None
         assert b is not None
-        inputs, outputs = map(int, w.shape)
+        outputs = int(w.shape[1])
         for t, (low, high) in enumerate(layer.bounds):
             if layer.cut == "outputs":
-                owned[t] += [(w.offset + i * outputs + low, high - low) for i in range(inputs)]
                 owned[t].append((b.offset + low, high - low))
             else:
                 owned[t].append((w.offset + low * outputs, (high - low) * outputs))
@@ -166,8 +192,8 @@ def _columns(b: Buffer | None, low: int, high: int) -> Buffer | None:
     """Of weights, what begins at column `low`, with rows as long as ever; of a vector, its elements."""
     if b is None:
         return None
-    shape = b.shape if len(b.shape) == 2 else (high - low,)
-    return b._replace(name=f"{b.name}[{low}:{high}]", offset=b.offset + low, shape=shape)
+    shape, space = (b.shape, f"own {b.space}") if len(b.shape) == 2 else ((high - low,), b.space)
+    return Buffer(f"{b.name}[{low}:{high}]", space, b.offset + low, shape)
 
 
 def _rows(b: Buffer | None, low: int, high: int) -> Buffer | None:

@@ -44,7 +44,8 @@ class Instruction(NamedTuple):
 
     `split`: "rows"; "elements" of the flat arrays; "inputs" of a weight gradient; "once", by the first share.
     `parts`: the arguments that are sums over rows, of which each share but the first has a part of its own.
-    In a plan by features, "rows" are all rows, "pieces" those of the flat arrays; `own`: each share's op, if they differ.
+    In a plan by features, "rows" are all rows, and there are "pieces" of the flat arrays. `own`: the op of each share,
+    where they differ.
     """
 
     op: Op
@@ -58,7 +59,9 @@ class Instruction(NamedTuple):
 class Plan:
     """The instructions of one step, and the blocks of the gradient, (offset, size), that come in parts.
 
-    By features, each share has an arena of its own and owns pieces, (offset, size), of the flat arrays.
+    By features, each share has an arena of its own and owns pieces, (offset, size), of the flat arrays, `owned`; and of
+    some blocks, (offset, shape, columns of each share), it owns columns, the pieces `apart`; in the spaces "own …"
+    these may lie in memory of its own.
     """
 
     program: Program
@@ -66,6 +69,8 @@ class Plan:
     parts: tuple[tuple[int, int], ...]
     update_at: int  # where to stop before the update, in a plan with a cut
     owned: tuple[tuple[tuple[int, int], ...], ...] = ()  # of each share, in a plan by features
+    apart: tuple[tuple[tuple[int, int], ...], ...] = ()
+    blocks: tuple[tuple[int, tuple[int, int], tuple[tuple[int, int], ...]], ...] = ()
     exchange_columns: int = 0  # likewise: memory for sums over shares, in elements per row
 
 

@@ -33,6 +33,7 @@ __all__ = ["NumbaRunner"]
 
 SHARE_FLOPS = 100_000  # what a share has to do in a step: with less, waiting for each other costs more than it saves
 AWAKE = 150e-6  # seconds: what is over sooner is done before others are awake
+LONG = 32  # steps from which on it pays to copy weights to where only their share's owner reads ahead
 BRIEF = 20e-6  # what is over sooner keeps the GIL: giving it up and taking it back would cost as much again
 SPEED = 5e10  # floating-point operations per second of one core, roughly
 BANDWIDTH = 1e10  # bytes per second, likewise
@@ -54,7 +55,7 @@ class NumbaRunner:
         self.backend = backend
         self._search = any(op.name in ONE_AT_A_TIME for op in program.ops)
         self._split = SplitSearch(self) if is_independent(program) else None
-        self._memory = Memory({}, [], [], {}, backend.empty(0, program.dtype), [])
+        self._memory = Memory({}, [], [], {}, backend.empty(0, program.dtype), [], [])
         self._bindings: dict[Any, Binding] = {}
         self._costs: dict[int, float] = {}
         self._python = [i for i, op in enumerate(program.ops) if not is_compiled(op)]
@@ -83,7 +84,8 @@ class NumbaRunner:
         sums = binding.fill(job, size, batches)
         spans = _spans(binding.plan, cut=job.on_gradients is not None)
         if len(spans) == 1:
-            self._straight(job, binding, spans[0], brief=self._seconds(size) * job.steps < AWAKE)
+            with binding.apart():
+                self._straight(job, binding, spans[0], brief=self._seconds(size) * job.steps < AWAKE)
         else:
             alone = self._seconds(size) / len(spans) < AWAKE
             for s in range(job.steps):
@@ -163,20 +165,23 @@ class NumbaRunner:
         if known.keys() != flat.keys() or any(known[name] is not array for name, array in flat.items()):
             self._bindings.clear()
             self._memory.flat = flat
+            self._memory.own.clear()
         data = _data(job)
         idle = self._idle(job)
         shares = self._shares(size)
         short = rows - (batches - 1) * size if rows else 0
         variants = (size, short) if short != size else (size,)
-        key = variants, data, idle, shares, job.on_gradients is not None
+        watched, long = job.on_gradients is not None, job.steps >= LONG
+        key = variants, data, idle, shares, watched, long
         found = self._bindings.get(key)
         if found is None:
             gathered = _gathered(job)
             plan = make_features_plan(self.program, shares, idle, size, gathered) or make_plan(
-                self.program, shares, idle, cut=job.on_gradients is not None, gathered=gathered
+                self.program, shares, idle, cut=watched, gathered=gathered
             )
-            self._grow(plan, size, shares, data)
-            found = self._bindings[key] = Binding(plan, variants, shares, data, self._memory)
+            apart = bool(plan.owned) and long and not watched
+            self._grow(plan, size, shares, data, apart)
+            found = self._bindings[key] = Binding(plan, variants, shares, data, self._memory, apart=apart)
         return found
 
     def _shares(self, size: int) -> int:
@@ -204,7 +209,7 @@ class NumbaRunner:
                 idle.append(i)
         return frozenset(idle)
 
-    def _grow(self, plan: Plan, size: int, shares: int, data: Data) -> None:
+    def _grow(self, plan: Plan, size: int, shares: int, data: Data, apart: bool) -> None:
         """Make the working memory large enough; what moves takes all bindings with it."""
         program, backend, memory = self.program, self.backend, self._memory
         copies = len(plan.owned) or 1
@@ -215,6 +220,8 @@ class NumbaRunner:
         needed = plan.exchange_columns * program.arena_rows(size)
         if needed > memory.exchange.size:
             memory.exchange, moved = backend.empty(needed, program.dtype), True
+        while apart and len(memory.own) < shares:
+            memory.own.append({name: backend.empty(a.shape, a.dtype) for name, a in memory.flat.items()})
         runs = part_starts(plan.parts)
         part = runs[-1][2] + runs[-1][1] if runs else 0
         if len(memory.parts) < shares - 1 or (memory.parts and part > memory.parts[0].size):

@@ -19,6 +19,8 @@ pytest.importorskip("numba")
 modes = importlib.import_module("nnfast.kernels.numba_cpu.modes")
 runner = importlib.import_module("nnfast.kernels.numba_cpu.runner")
 table = importlib.import_module("nnfast.kernels.numba_cpu.table")
+share_bounds = importlib.import_module("nnfast.kernels.numba_cpu.binding").share_bounds
+TALL = importlib.import_module("nnfast.kernels.numba_cpu.products").TALL
 
 pytestmark = pytest.mark.skipif(not modes.COMPILED, reason="programs are walked op by op")
 
@@ -309,6 +311,45 @@ def test_large_batches_stay_by_rows(two_threads):
     x, y = np.tile(X, (10, 1)), np.tile(LABELS, 10)
     train(model, x, y, epochs=1, batch_size=1_000)
     assert not features(model)
+
+
+def accesses(plan, step, t):
+    """What share t reads or writes of memory that others may reach too: (space, first, last + 1, whether it writes)."""
+    op = step.own[t] if step.own else step.op
+    if step.split == "once" and t:
+        return
+    for k, (arg, b) in enumerate(zip(table.spec_of(op.name).args, op.args, strict=True)):
+        if b is None or b.space not in ("exchange", "parameters", "gradients", "m", "v"):
+            continue
+        if op.name == "dense_backward" and arg.name == "w" and op.args[5] is None:
+            continue  # looked at for its shape alone
+        spans = [(b.offset, b.offset + int(np.prod([n for n in b.shape if not isinstance(n, str)])))]
+        if step.split == "pieces":
+            spans = [(max(low, spans[0][0]), min(low + n, spans[0][1])) for low, n in plan.owned[t]]
+        elif step.split == "inputs" and k == 2:
+            low, high = share_bounds(b.shape[0], len(plan.owned), TALL)[t]
+            spans = [(b.offset + low * b.shape[1], b.offset + high * b.shape[1])]
+        yield from ((b.space, low, high, arg.role != "in") for low, high in spans if low < high)
+
+
+@pytest.mark.parametrize("widths", DEEP.values(), ids=DEEP)
+def test_between_barriers_nobody_touches_what_another_writes(widths, threads):
+    model = network(widths, loss=nn.MeanSquaredError(), optimizer=nn.Adam(0.01))
+    train(model, y=TARGETS[:, : widths[-1]], epochs=1)
+    assert features(model)
+    plan, seen = plans(model)[0], []
+    compared = 0
+    for step in plan.instructions * 2:  # the next step may begin where this one ends
+        if step.op.name == "barrier":
+            seen = []
+            continue
+        new = [(t, *access) for t in range(threads) for access in accesses(plan, step, t)]
+        for (t, space, low, high, writes), (u, other, start, end, wrote) in itertools.product(new, seen + new):
+            compared += t != u
+            clash = t != u and space == other and low < end and start < high and (writes or wrote)
+            assert not clash, (step.op.name, space, t, u)
+        seen += new
+    assert compared
 
 
 # ---- the same bits ---------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ __all__ = ["NumbaRunner"]
 
 SHARE_FLOPS = 100_000  # what a share has to do in a step: with less, waiting for each other costs more than it saves
 AWAKE = 150e-6  # seconds: what is over sooner is done before others are awake
-LONG = 32  # steps from which on it pays to copy weights to where only their share's owner reads ahead
+LONG = 32  # steps from which on it pays to copy columns of weights to memory of their share's own, and back
 BRIEF = 20e-6  # what is over sooner keeps the GIL: giving it up and taking it back would cost as much again
 SPEED = 5e10  # floating-point operations per second of one core, roughly
 BANDWIDTH = 1e10  # bytes per second, likewise

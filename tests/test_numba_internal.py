@@ -38,6 +38,7 @@ def fenced(values):
 
 def test_every_internal_op_is_tested_here():
     tested = {"combine", "check", "sum_of_squares", "scale_to_norm", "gather", "gather_labels", "dense_weights"}
+    tested |= {"dense_block", "dense_block_backward", "dense_join"}
     assert set(table.INTERNAL) == tested
 
 
@@ -171,4 +172,71 @@ def test_dense_weights_of_some_inputs(rows, length, first, inputs, outputs, dtyp
     part = x[:, first : first + inputs].astype(np.float64)
     limit = (4 + rows / 128) * np.finfo(dtype).eps * (np.abs(part).T @ np.abs(dz))
     assert_parity(dw, part.T @ dz, limit=limit, dtype=dtype)
+    untouched()
+
+
+BLOCKS = [  # rows, inputs, all outputs, the first, how many
+    (0, 5, 3, 1, 2),
+    (1, 1, 1, 0, 1),
+    (7, 9, 4, 1, 3),
+    (33, 40, 129, 64, 65),
+    (200, 17, 70, 3, 64),
+    (5, 300, 40, 38, 2),
+]
+
+
+def limit_of(a, b, inner, dtype):
+    return (4 + inner / 128) * np.finfo(dtype).eps * (np.abs(a) @ np.abs(b)) + np.finfo(dtype).tiny
+
+
+@pytest.mark.parametrize(("rows", "inputs", "length", "first", "outputs"), BLOCKS)
+@pytest.mark.parametrize("biased", [True, False])
+def test_dense_block_of_some_outputs(rows, inputs, length, first, outputs, biased, dtype, rng):
+    """w begins at the first of them, but its rows are as far apart as those of the whole."""
+    x, w = rng.standard_normal((rows, inputs)).astype(dtype), rng.standard_normal((inputs, length)).astype(dtype)
+    b = rng.standard_normal(outputs).astype(dtype) if biased else None
+    y, untouched = fenced(np.full((rows, outputs), np.nan, dtype))
+    call("dense_block", x, np.roll(w.ravel(), -first).reshape(w.shape), b, y)
+    wide, part = x.astype(np.float64), w[:, first : first + outputs].astype(np.float64)
+    added = np.zeros(outputs) if b is None else b.astype(np.float64)
+    limit = limit_of(wide, part, inputs, dtype) + 4 * np.finfo(dtype).eps * np.abs(added)
+    assert_parity(y, wide @ part + added, limit=limit, dtype=dtype)
+    untouched()
+
+
+@pytest.mark.parametrize(("rows", "inputs", "length", "first", "outputs"), BLOCKS)
+@pytest.mark.parametrize("absent", ["", "dx", "dw"])
+def test_dense_block_backward_of_some_outputs(rows, inputs, length, first, outputs, absent, dtype, rng):
+    x, w = rng.standard_normal((rows, inputs)).astype(dtype), rng.standard_normal((inputs, length)).astype(dtype)
+    dz = rng.standard_normal((rows, outputs)).astype(dtype)
+    dx, beside_dx = fenced(np.full((rows, inputs), np.nan, dtype))
+    dw, beside_dw = fenced(np.full((inputs, length), 5, dtype))
+    from_first = np.roll(w.ravel(), -first).reshape(w.shape)
+    # A view of as many rows as dw has, whose last one reaches into the fence: only its first elements are written.
+    window = np.lib.stride_tricks.as_strided(dw.ravel()[first:], dw.shape, dw.strides)
+    given = None if absent == "dx" else dx, None if absent == "dw" else window
+    call("dense_block_backward", x, from_first, dz, *given)
+    wide, z, part = (a.astype(np.float64) for a in (x, dz, w[:, first : first + outputs]))
+    if absent != "dx":
+        assert_parity(dx, z @ part.T, limit=limit_of(z, part.T, outputs, dtype), dtype=dtype)
+    if absent != "dw":
+        want = limit_of(wide.T, z, rows, dtype)
+        assert_parity(dw[:, first : first + outputs].copy(), wide.T @ z, limit=want, dtype=dtype)
+    rest = np.delete(dw, np.s_[first : first + outputs], axis=1) if absent != "dw" else dw
+    assert (rest == 5).all()
+    beside_dx()
+    beside_dw()
+
+
+@pytest.mark.parametrize("shares", [1, 2, 5])
+@pytest.mark.parametrize(("rows", "room", "width"), [(0, 64, 3), (1, 64, 1), (33, 64, 17), (64, 64, 16), (70, 128, 5)])
+def test_dense_join_adds_the_parts_in_order(shares, rows, room, width, dtype, rng):
+    parts = rng.standard_normal((shares, room, width)).astype(dtype)
+    parts[:, rows:] = np.nan
+    y, untouched = fenced(np.full((rows, width), np.nan, dtype))
+    call("dense_join", parts, y)
+    want = parts[0, :rows].copy()
+    for part in parts[1:, :rows]:
+        want += part
+    assert_parity(y, want)
     untouched()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnfast.protocol import Buffer, Job
+from nnfast.protocol import Buffer, Job, Op
 
 from ..reference.runner import in_sums
 from . import table
@@ -31,6 +32,7 @@ __all__ = ["Binding", "Data", "Memory", "address_of", "part_starts", "share_boun
 BASES = ("x", "y", "weight", "output", "order")
 ROW_STEP = 16  # shares of rows begin at multiples of this, so that no cache line of the arena is in two shares
 ELEMENT_STEP = 64  # likewise for the flat arrays
+HIDDEN = 2  # sums that the program does not name, behind its own: whether all is finite, and what nobody reads
 
 _RUN_FIXES = {
     "learning_rate": Fix.RATE,
@@ -56,9 +58,11 @@ class Memory:
     """The arrays that do not change from job to job, as the runner holds them."""
 
     flat: dict[str, Any]  # "parameters", "gradients", "state" and the slots
-    arena: Any
+    arenas: list[Any]  # one, or in a plan by features one per share
     parts: list[Any]  # one per share but the first
-    staged: dict[str, Any]  # "x", "y", "weight": rows in the order of the job
+    staged: dict[str, list[Any]]  # "x", "y", "weight": rows in the order of the job; as many as arenas
+    exchange: Any  # of a plan by features
+    own: list[dict[str, Any]]  # likewise: arrays like the flat ones, one set per share, of which it uses what it owns
     scratch: list[Any]  # one per share
 
 
@@ -71,17 +75,24 @@ def share_bounds(count: int, shares: int, step: int) -> list[tuple[int, int]]:
 class Binding:
     """The tables for one plan; `header` is what the interpreter is given."""
 
-    def __init__(self, plan: Plan, rows: Sequence[int], shares: int, data: Data, memory: Memory) -> None:
+    def __init__(
+        self, plan: Plan, rows: Sequence[int], shares: int, data: Data, memory: Memory, *, apart: bool = False
+    ) -> None:
         self.plan, self.shares = plan, shares
         self._memory, self._data, self._rows = memory, data, list(rows)
         self._dtype = plan.program.dtype
         self._size = np.dtype(self._dtype).itemsize
-        self._row_bounds = [share_bounds(n, shares, ROW_STEP) for n in rows]
+        self._by_features = bool(plan.owned)
+        # By features, each share does what is split by rows on all of them.
+        self._row_bounds = [[(0, n)] * shares if self._by_features else share_bounds(n, shares, ROW_STEP) for n in rows]
         self._flat_bounds = share_bounds(plan.program.layout.size, shares, ELEMENT_STEP)
         self._part_starts = part_starts(plan.parts)
         self._fixes: list[list[tuple[int, ...]]] = [[] for _ in range(shares)]
         self._named: list[tuple[int, str]] = []  # words of a scalar of the program, or of the key
         self._squares = np.zeros(shares)
+        self._pieces: list[Any] = []  # kept alive
+        self._apart = apart
+        self._moved = self._views() if apart else []
         self.pace = Pace()
         self._lay_out()
         self._make_header()
@@ -114,26 +125,45 @@ class Binding:
 
     def _place(self, i: int, step: Instruction, v: int, t: int) -> None:
         """The words of one instruction for one share."""
-        spec, words = table.spec_of(step.op.name), self._words[v, t]
+        op = step.own[t] if step.own else step.op
+        spec, words = table.spec_of(op.name), self._words[v, t]
         arrays, dims, numbers = (int(o) for o in self._offsets[i, 1:])
         span = self._span(step, v, t)
         sizes: dict[str, int] = {}
-        for k, (arg, b) in enumerate(zip(spec.args, step.op.args, strict=True)):
+        for k, (arg, b) in enumerate(zip(spec.args, op.args, strict=True)):
             if b is not None:
-                sizes |= {
-                    d: self._rows[v] if isinstance(n, str) else n for d, n in zip(arg.shape, b.shape, strict=False)
-                }
+                sizes |= {d: self._size_of(n, v) for d, n in zip(arg.shape, b.shape, strict=False)}
                 words[arrays + k] = self._array(b, arrays + k, step, k, span, v, t)
         cut = {"rows": "N", "elements": "P", "inputs": "I"}.get(step.split)
         if cut:
             sizes[cut] = span[1] - span[0]
         names = table.letters(spec)
         words[dims : dims + len(names) + 1] = [*(sizes.get(name, 0) for name in names), self._data.sparse]
-        given = dict(step.op.scalars)
+        pieces = step.split == "pieces"
+        if pieces:
+            words[dims : dims + 2] = self._pieces_of(op, t)
+            span = 0, int(words[dims])
+        given = dict(op.scalars)
         for k, name in enumerate(spec.scalars):
             self._number(words, numbers + k, name, given.get(name, 0.0), v, t)
-        if (t == 0 or span[0] < span[1]) and not self._adds_nothing(step, v):
-            self._calls[v, i, t] = table.address(step.op.name, self._dtype, step.op.attributes)
+        if ((t == 0 and not pieces) or span[0] < span[1]) and not self._adds_nothing(step, v):
+            self._calls[v, i, t] = table.address(op.name, self._dtype, op.attributes, pieces=pieces)
+
+    def _size_of(self, n: int | str, v: int) -> int:
+        """A dimension of a buffer; "R" is what the arena has room for."""
+        if isinstance(n, str):
+            return self.plan.program.arena_rows(self._rows[v]) if n == "R" else self._rows[v]
+        return n
+
+    def _pieces_of(self, op: Op, t: int) -> tuple[int, int]:
+        """How many pieces of an op's arrays a share owns, and the address of their list, counted from its start."""
+        b = op.args[0]
+        assert b is not None
+        owned = (self.plan.apart if b.space.startswith("own ") else self.plan.owned)[t]
+        bounds = [(max(low, b.offset), min(low + n, b.offset + b.width)) for low, n in owned]
+        pieces = np.array([(low - b.offset, high - low) for low, high in bounds if low < high], np.int64)
+        self._pieces.append(pieces)
+        return len(pieces), address_of(pieces)
 
     def _adds_nothing(self, step: Instruction, v: int) -> bool:
         """Whether this adds the part of a share that has no rows in this variant, and so has not filled it."""
@@ -173,22 +203,26 @@ class Binding:
                 return self._note(word, t, v, Fix.WHOLE, BASES.index(name), 0, 0)
             if self._data.ordered and name != "output":
                 moved = span[0] * row_bytes if by_rows else shift * self._size
-                return address_of(memory.staged[name]) + moved
+                return address_of(memory.staged[name][t if self._by_features else 0]) + moved
             if by_rows:
                 return self._note(word, t, v, Fix.ROWS, BASES.index(name), row_bytes, 0)
             return self._note(word, t, v, Fix.BATCH, BASES.index(name), row_bytes, shift * self._size)
         if space in ("sums", "hidden"):
-            column = b.offset if space == "sums" else len(self.plan.program.sums)
+            column = b.offset + (len(self.plan.program.sums) if space == "hidden" else 0)
             return self._note(word, t, v, Fix.SUMS, column, 0, 0)
         if space == "squares":
             return address_of(self._squares) + (0 if b.shape else 8 * t)
-        if space == "arena":
+        if space in ("arena", "exchange"):
+            own = memory.exchange if space == "exchange" else memory.arenas[t if self._by_features else 0]
             at = b.offset * self.plan.program.arena_rows(self._rows[v])
-            return address_of(memory.arena) + (at + shift) * self._size
+            return address_of(own) + (at + shift) * self._size
         part = int(space[5:]) if space.startswith("part ") else t if k in step.parts else 0
         if part:
             return address_of(memory.parts[part - 1]) + (self._in_part(b.offset) + shift) * self._size
-        return address_of(memory.flat[space]) + (b.offset + shift) * (8 if space == "state" else self._size)
+        flat, space = memory.flat, space.removeprefix("own ")
+        if self._apart and space != b.space:
+            flat = memory.own[t]
+        return address_of(flat[space]) + (b.offset + shift) * (8 if space == "state" else self._size)
 
     def _shift(self, b: Buffer, step: Instruction, k: int, span: tuple[int, int]) -> int:
         """How many elements into the array this share begins."""
@@ -217,6 +251,27 @@ class Binding:
             self._fixes[t].append((word, int(kind), p, q, extra))
         return 0
 
+    def _views(self) -> list[tuple[Any, Any]]:
+        """What shares own in memory of their own: the same columns there and in the flat arrays."""
+        return [
+            tuple(a[offset : offset + rows * length].reshape(rows, length)[:, low:high] for a in (own[name], flat))
+            for offset, (rows, length), bounds in self.plan.blocks
+            for own, (low, high) in zip(self._memory.own, bounds, strict=False)
+            for name, flat in self._memory.flat.items()
+            if name != "state"
+        ]
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Meanwhile what shares own of blocks lies in memory of their own."""
+        for own, flat in self._moved:
+            own[...] = flat
+        try:
+            yield
+        finally:
+            for own, flat in self._moved:
+                flat[...] = own
+
     # ---- for plain Python -------------------------------------------------------------------------------------------
 
     def view(self, b: Buffer | None, job: Job, batch: int, sums: Any) -> Any:
@@ -230,12 +285,12 @@ class Binding:
             return in_sums(sums, b)
         if b.space == "arena":
             start = b.offset * self.plan.program.arena_rows(rows)
-            return self._memory.arena[start : start + rows * b.width].reshape(shape)
+            return self._memory.arenas[0][start : start + rows * b.width].reshape(shape)
         if b.space in BASES:
             source = {"x": job.x, "y": job.y, "weight": job.sample_weight, "output": job.output}[b.space]
             if source is None or b.space == "output" or not self._data.ordered:
                 return None if source is None else source[low : low + rows]
-            staged = self._memory.staged[b.space].view(source.dtype)
+            staged = self._memory.staged[b.space][0].view(source.dtype)
             return staged[: rows * source[:1].size].reshape(rows, *source.shape[1:])
         return self._memory.flat[b.space][b.offset : b.offset + b.width].reshape(shape)
 
@@ -250,7 +305,7 @@ class Binding:
         h = self.header
         h[H.INSTRUCTIONS], h[H.TO_INSTRUCTION] = len(self.plan.instructions), len(self.plan.instructions)
         h[H.SHARES], h[H.WORDS], h[H.FIXES] = self.shares, self._words.shape[2], len(self._fixes[0])
-        h[H.COLUMNS] = len(self.plan.program.sums) + 1
+        h[H.COLUMNS] = len(self.plan.program.sums) + HIDDEN
         for at, array in {
             H.CALLS_AT: self._calls,
             H.OFFSETS_AT: self._offsets,

@@ -23,7 +23,7 @@ __all__ = ["FAMILIES", "body", "body_factory", "find"]
 FAMILIES: dict[str, str] = {
     "dense": "dense",
     "dense_backward": "dense",
-    "dense_weights": "dense",
+    **dict.fromkeys(["dense_weights", "dense_block", "dense_block_backward", "dense_join"], "dense"),
     "product": "products",
     "gather": "gather",
     "gather_labels": "gather",

@@ -31,7 +31,7 @@ from .simd import (
 )
 from .transposing import transpose
 
-__all__ = ["dense", "dense_backward", "dense_weights"]
+__all__ = ["dense", "dense_backward", "dense_block", "dense_block_backward", "dense_join", "dense_weights"]
 
 ROWS = 8  # summed in the working dtype before they enter a float64 sum
 
@@ -48,7 +48,7 @@ def _affine(x, w, b, y, relu, context):
     rows, inputs, outputs = x.shape[0], w.shape[0], b.size
     if _few(outputs, x) and inputs >= lanes(x):
         turned = scratch(context, x, inputs * outputs)
-        transpose(w, inputs, outputs, turned)
+        transpose(w, inputs, outputs, outputs, turned)
         _dots(x, turned, b, y, rows, inputs, outputs, relu)
     else:
         multiply(
@@ -205,7 +205,7 @@ def dense_backward(activation: str) -> Any:
             else:
                 wide(output, dy, target, db, store, alpha, context)
         if dx.size > 0:
-            _input_gradient(target, w, dx, context)
+            _input_gradient(target, w, inputs, outputs, outputs, dx, context)
         if dw.size > 0:
             _weight_gradient(x, inputs, target, dw, context)
 
@@ -213,11 +213,10 @@ def dense_backward(activation: str) -> Any:
 
 
 @jit
-def _input_gradient(dz, w, dx, context):
-    """dx = dz·wᵀ"""
-    inputs, outputs = w.shape
+def _input_gradient(dz, w, inputs, outputs, length, dx, context):
+    """dx = dz·wᵀ; the rows of w are `length` elements apart"""
     turned = scratch(context, w, inputs * outputs)
-    transpose(w, inputs, outputs, turned)
+    transpose(w, inputs, outputs, length, turned)
     multiply(
         context, dz.shape[0], inputs, outputs, dz, 0, outputs, 1, turned, 0, inputs, dx, 0, inputs, turned, 0, 0, 0, 0
     )  # fmt: skip
@@ -233,7 +232,7 @@ def _weight_gradient(x, length, dz, dw, context):
         multiply(
             context, outputs, inputs, rows, dz, 0, 1, outputs, x, 0, length, turned, 0, inputs, dw, 0, 0, 0, 0
         )  # fmt: skip
-        transpose(turned, outputs, inputs, dw)
+        transpose(turned, outputs, inputs, inputs, dw)
     else:
         multiply(
             context, inputs, outputs, rows, x, 0, 1, length, dz, 0, outputs, dw, 0, outputs, dw, 0, 0, 0, 0
@@ -244,3 +243,38 @@ def _weight_gradient(x, length, dz, dw, context):
 def dense_weights(x, dz, dw, context):
     """dw = xᵀ·dz for some of the inputs: x begins at the first of them"""
     _weight_gradient(x, x.shape[1], dz, dw, context)
+
+
+@body
+def dense_block(x, w, b, y, context):
+    """y = x·w + b for some of the outputs: w begins at the first of them; without b, a sum that is not complete"""
+    inputs, outputs = w.shape[0], y.shape[1]
+    multiply(
+        context, x.shape[0], outputs, inputs, x, 0, inputs, 1, w, 0, w.shape[1], y, 0, outputs,
+        b, 0, 0, int(b.size > 0), 0,
+    )  # fmt: skip
+
+
+@body
+def dense_block_backward(x, w, dz, dx, dw, context):
+    """dx = dz·wᵀ, dw = xᵀ·dz for some of the outputs: w and dw begin at the first of them"""
+    inputs, length = w.shape
+    rows, outputs = dz.shape
+    if dx.size > 0:
+        _input_gradient(dz, w, inputs, outputs, length, dx, context)
+    if dw.size > 0:
+        multiply(
+            context, inputs, outputs, rows, x, 0, 1, inputs, dz, 0, outputs, dw, 0, length, dw, 0, 0, 0, 0
+        )  # fmt: skip
+
+
+@body
+def dense_join(parts, y):
+    """y = Σₛ parts[s], in this order; a part has room for R rows"""
+    shares, apart, count = parts.shape[0], parts.shape[1] * parts.shape[2], y.size
+    for i in range(0, count, lanes(y)):
+        n = count - i
+        s = vload_n(parts, i, n)
+        for k in range(1, shares):
+            s += vload_n(parts, k * apart + i, n)
+        vstore_n(y, i, s, n)

@@ -20,7 +20,18 @@ from . import table
 if TYPE_CHECKING:
     from nnfast.protocol import Program
 
-__all__ = ["BARRIER", "ONE_AT_A_TIME", "Instruction", "Plan", "is_compiled", "make_plan", "split_of"]
+__all__ = [
+    "BARRIER",
+    "ONE_AT_A_TIME",
+    "WAIT",
+    "Instruction",
+    "Plan",
+    "check_of",
+    "cut_by_inputs",
+    "is_compiled",
+    "make_plan",
+    "split_of",
+]
 
 BARRIER = "barrier"
 CUT_BY_INPUTS = 16_384  # weights from this many elements on: adding parts would cost more than waiting twice
@@ -33,22 +44,34 @@ class Instruction(NamedTuple):
 
     `split`: "rows"; "elements" of the flat arrays; "inputs" of a weight gradient; "once", by the first share.
     `parts`: the arguments that are sums over rows, of which each share but the first has a part of its own.
+    In a plan by features, "rows" are all rows, and there are "pieces" of the flat arrays. `own`: the op of each share,
+    where they differ.
     """
 
     op: Op
     split: str
     parts: tuple[int, ...] = ()
     compiled: bool = True
+    own: tuple[Op, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The instructions of one step, and the blocks of the gradient, (offset, size), that come in parts."""
+    """The instructions of one step, and the blocks of the gradient, (offset, size), that come in parts.
+
+    By features, each share has an arena of its own and owns pieces, (offset, size), of the flat arrays, `owned`; and of
+    some blocks, (offset, shape, columns of each share), it owns columns, the pieces `apart`; in the spaces "own …"
+    these may lie in memory of its own.
+    """
 
     program: Program
     instructions: tuple[Instruction, ...]
     parts: tuple[tuple[int, int], ...]
     update_at: int  # where to stop before the update, in a plan with a cut
+    owned: tuple[tuple[tuple[int, int], ...], ...] = ()  # of each share, in a plan by features
+    apart: tuple[tuple[tuple[int, int], ...], ...] = ()
+    blocks: tuple[tuple[int, tuple[int, int], tuple[tuple[int, int], ...]], ...] = ()
+    exchange_columns: int = 0  # likewise: memory for sums over shares, in elements per row
 
 
 def make_plan(
@@ -70,7 +93,7 @@ def make_plan(
     parts = _runs(sorted(blocks), program.dtype) if shares > 1 else []
     forward += [_combine(run, share) for share in range(1, shares) for run in parts]
     if any(b is not None and b.space == "gradients" for op in program.ops for b in op.args):
-        update.insert(0, _internal("check", (_flat("gradients", 0, program.layout.size), _CHECKED)))
+        update.insert(0, check_of(program))
     if cut:
         forward = _with_barriers(forward)
     return Plan(program, tuple(_with_barriers([*forward, *update])), tuple(parts), len(forward))
@@ -79,7 +102,7 @@ def make_plan(
 # Sums of a share that the program does not name: they stand behind its own columns.
 _CHECKED = Buffer("finite", "hidden", 0, ())
 _SQUARES = Buffer("squares", "squares", 0, ())
-_BARRIER = Instruction(Op(BARRIER, ()), "all")
+WAIT = Instruction(Op(BARRIER, ()), "all")
 
 
 def is_compiled(op: Op) -> bool:
@@ -94,11 +117,11 @@ def _instructions(op: Op, shares: int, read: list[Buffer]) -> list[Instruction]:
     if op.name == "dense_backward" and shares > 1:
         dw = op.args[6]
         if dw is not None and dw.width >= CUT_BY_INPUTS:
-            return _cut_by_inputs(op)
+            return cut_by_inputs(op)
     if op.name == "clip_by_global_norm" and shares > 1:
         squares = _internal("sum_of_squares", (op.args[0], _SQUARES), op.stage)
         every = _SQUARES._replace(shape=(shares,))
-        return [squares, _BARRIER, _internal("scale_to_norm", (op.args[0], every), op.stage, op.scalars)]
+        return [squares, WAIT, _internal("scale_to_norm", (op.args[0], every), op.stage, op.scalars)]
     spec = table.spec_of(op.name)
     split = split_of(op.name)
     parts = [
@@ -147,7 +170,7 @@ def split_of(name: str) -> str:
     return "elements" if "P" in dims and name not in CUSTOM else "once"
 
 
-def _cut_by_inputs(op: Op) -> list[Instruction]:
+def cut_by_inputs(op: Op) -> list[Instruction]:
     """A backward op without its weight gradient, then the weight gradient, cut by inputs."""
     x, _, _, dy, dz, dx, dw, db = op.args
     rest = op._replace(args=(*op.args[:6], None, db))
@@ -155,6 +178,11 @@ def _cut_by_inputs(op: Op) -> list[Instruction]:
     if dx is None and db is None and dz is None:
         return [weights]
     return [Instruction(rest, "rows", (7,) if db is not None else ()), weights]
+
+
+def check_of(program: Program) -> Instruction:
+    """Look whether all of the gradient is finite."""
+    return _internal("check", (_flat("gradients", 0, program.layout.size), _CHECKED))
 
 
 def _internal(name: str, args: tuple[Buffer | None, ...], stage: str = "update", scalars: Any = ()) -> Instruction:
@@ -192,15 +220,15 @@ def _with_barriers(steps: list[Instruction]) -> list[Instruction]:
     split = ""
     for step in steps:
         arena = [b for b in step.op.args if b is not None and b.space == "arena"]
-        waited = not out or out[-1] is _BARRIER
+        waited = not out or out[-1] is WAIT
         if not waited and (step.split != split or any(_clash(a, b) for a in arena for b in touched)):
-            if step is not _BARRIER:
-                out.append(_BARRIER)
+            if step is not WAIT:
+                out.append(WAIT)
             waited = True
         touched = arena if waited else touched + arena
         out.append(step)
         split = step.split
-    return out if not out or out[-1] is _BARRIER else [*out, _BARRIER]
+    return out if not out or out[-1] is WAIT else [*out, WAIT]
 
 
 def _clash(a: Buffer, b: Buffer) -> bool:

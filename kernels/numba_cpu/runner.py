@@ -18,6 +18,7 @@ from ..reference.runner import batches_of, report_of, scalars_of_job, scalars_of
 from . import table
 from .binding import Binding, Data, Memory, part_starts
 from .context import scratch_bytes
+from .features import make_features_plan
 from .interpreter import H, execute, repeated
 from .plan import ONE_AT_A_TIME, Plan, is_compiled, make_plan
 from .products import PACK_BYTES
@@ -33,6 +34,7 @@ __all__ = ["NumbaRunner"]
 
 SHARE_FLOPS = 100_000  # what a share has to do in a step: with less, waiting for each other costs more than it saves
 AWAKE = 150e-6  # seconds: what is over sooner is done before others are awake
+LONG = 32  # steps from which on it pays to copy columns of weights to memory of their share's own, and back
 BRIEF = 20e-6  # what is over sooner keeps the GIL: giving it up and taking it back would cost as much again
 SPEED = 5e10  # floating-point operations per second of one core, roughly
 BANDWIDTH = 1e10  # bytes per second, likewise
@@ -54,7 +56,7 @@ class NumbaRunner:
         self.backend = backend
         self._search = any(op.name in ONE_AT_A_TIME for op in program.ops)
         self._split = SplitSearch(self) if is_independent(program) else None
-        self._memory = Memory({}, backend.empty(0, program.dtype), [], {}, [])
+        self._memory = Memory({}, [], [], {}, backend.empty(0, program.dtype), [], [])
         self._bindings: dict[Any, Binding] = {}
         self._costs: dict[int, float] = {}
         self._timed: TimedRunner | None = None
@@ -84,7 +86,8 @@ class NumbaRunner:
         sums = binding.fill(job, size, batches)
         spans = _spans(binding.plan, cut=job.on_gradients is not None)
         if len(spans) == 1:
-            self._straight(job, binding, spans[0], brief=self._seconds(size) * job.steps < AWAKE)
+            with binding.apart():
+                self._straight(job, binding, spans[0], brief=self._seconds(size) * job.steps < AWAKE)
         else:
             alone = self._seconds(size) / len(spans) < AWAKE
             for s in range(job.steps):
@@ -171,17 +174,23 @@ class NumbaRunner:
         if known.keys() != flat.keys() or any(known[name] is not array for name, array in flat.items()):
             self._bindings.clear()
             self._memory.flat = flat
+            self._memory.own.clear()
         data = _data(job)
         idle = self._idle(job)
         shares = self._shares(size)
         short = rows - (batches - 1) * size if rows else 0
         variants = (size, short) if short != size else (size,)
-        key = variants, data, idle, shares, job.on_gradients is not None
+        watched, long = job.on_gradients is not None, job.steps >= LONG
+        key = variants, data, idle, shares, watched, long
         found = self._bindings.get(key)
         if found is None:
-            plan = make_plan(self.program, shares, idle, cut=job.on_gradients is not None, gathered=_gathered(job))
-            self._grow(plan, size, shares, data)
-            found = self._bindings[key] = Binding(plan, variants, shares, data, self._memory)
+            gathered = _gathered(job)
+            plan = make_features_plan(self.program, shares, idle, size, gathered) or make_plan(
+                self.program, shares, idle, cut=watched, gathered=gathered
+            )
+            apart = bool(plan.owned) and long and not watched
+            self._grow(plan, size, shares, data, apart)
+            found = self._bindings[key] = Binding(plan, variants, shares, data, self._memory, apart=apart)
         return found
 
     def _shares(self, size: int) -> int:
@@ -209,17 +218,19 @@ class NumbaRunner:
                 idle.append(i)
         return frozenset(idle)
 
-    def _grow(self, plan: Plan, size: int, shares: int, data: Data) -> None:
+    def _grow(self, plan: Plan, size: int, shares: int, data: Data, apart: bool) -> None:
         """Make the working memory large enough; what moves takes all bindings with it."""
         program, backend, memory = self.program, self.backend, self._memory
-        moved = False
-        needed = program.arena_size(size)
-        if needed > memory.arena.size:
-            memory.arena, moved = backend.empty(needed, program.dtype), True
+        copies = len(plan.owned) or 1
+        moved = _enlarge(memory.arenas, copies, program.arena_size(size), program.dtype, backend)
         if data.ordered:
             for name, row_bytes in (("x", data.x), ("y", data.y), ("weight", data.weight)):
-                if row_bytes * size > getattr(memory.staged.get(name), "nbytes", 0):
-                    memory.staged[name], moved = backend.empty(row_bytes * size, np.uint8), True
+                moved |= _enlarge(memory.staged.setdefault(name, []), copies, row_bytes * size, "uint8", backend)
+        needed = plan.exchange_columns * program.arena_rows(size)
+        if needed > memory.exchange.size:
+            memory.exchange, moved = backend.empty(needed, program.dtype), True
+        while apart and len(memory.own) < shares:
+            memory.own.append({name: backend.empty(a.shape, a.dtype) for name, a in memory.flat.items()})
         runs = part_starts(plan.parts)
         part = runs[-1][2] + runs[-1][1] if runs else 0
         if len(memory.parts) < shares - 1 or (memory.parts and part > memory.parts[0].size):
@@ -230,6 +241,15 @@ class NumbaRunner:
             memory.scratch, moved = [backend.empty(scratch, np.uint8) for _ in range(shares)], True
         if moved:
             self._bindings.clear()
+
+
+def _enlarge(arrays: list[Any], count: int, size: int, dtype: str, backend: NumbaBackend) -> bool:
+    """See to it that there are so many arrays of this size; returns whether there had to be others."""
+    if len(arrays) >= count and all(a.size >= size for a in arrays):
+        return False
+    size = max(size, *(a.size for a in arrays), 0)
+    arrays[:] = [backend.empty(size, dtype) for _ in range(max(count, len(arrays)))]
+    return True
 
 
 def _data(job: Job) -> Data:

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 INTEGERS = frozenset({"key", "step", "layer", "first_row", "offset"})
-NEEDS_CONTEXT = frozenset({"dense", "dense_backward", "dense_weights"})
+NEEDS_CONTEXT = frozenset({"dense", "dense_backward", "dense_weights", "dense_block", "dense_block_backward"})
 
 # Ops of this backend alone: what the runner adds between those of the program.
 INTERNAL: dict[str, OpSpec] = {
@@ -55,6 +55,10 @@ INTERNAL: dict[str, OpSpec] = {
         OpSpec("gather_labels", "order[N]:i8 source[M]:i8 -> rows[N]:i8", "rows[n] = source[order[n]]"),
         # The weight gradient of some inputs: x begins at the first of them, its rows are L apart.
         OpSpec("dense_weights", "x[N,L] dz[N,O] -> dw[I,O]", "dw = xᵀ·dz"),
+        # Some of the outputs: w and dw begin at the first of them, their rows are L apart.
+        OpSpec("dense_block", "x[N,I] w[I,L] b[O]? -> y[N,O]", "y = x·w + b"),
+        OpSpec("dense_block_backward", "x[N,I] w[I,L] dz[N,O] -> dx[N,I]? dw[I,L]?", "dx = dz·wᵀ, dw = xᵀ·dz"),
+        OpSpec("dense_join", "parts[S,R,O] -> y[N,O]", "y = Σₛ parts[s]"),
         OpSpec("combine", "g[P]! part[P]", "g += part"),
         OpSpec("check", "g[P] total[]!:f8", "total += Σ g·0, which is 0 or NaN"),
         OpSpec("sum_of_squares", "g[P] -> total[]:f8", "total = Σ g²"),
@@ -130,12 +134,13 @@ _unkept: list[Any] = []  # compiled ops of users that cannot be told apart from 
 
 
 @functools.cache
-def address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...] = ()) -> int:
-    """The compiled op, from the cache on disk where it is there."""
+def address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...] = (), *, pieces: bool = False) -> int:
+    """The compiled op, from the cache on disk where it is there; with `pieces`, as `_in_pieces` has it."""
     if op in CUSTOM:
         return _own_address(op, dtype, attributes)
-    key = f"{op} {dtype} {attributes}"
-    compiled = cache.compile_cfunc(key, lambda: _wrapper(op, dtype, attributes), SIGNATURE, OPTIONS)
+    key = f"{op} {dtype} {attributes}" + " in pieces" * pieces
+    make = _in_pieces if pieces else _wrapper
+    compiled = cache.compile_cfunc(key, lambda: make(op, dtype, attributes), SIGNATURE, OPTIONS)
     return int(compiled.address)
 
 
@@ -205,17 +210,53 @@ def _wrapper(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> Ca
     spec = spec_of(op)
     names = letters(spec)
     sizes = {name: f"d[{i}]" for i, name in enumerate(names)}
-    arguments = [piece for i, arg in enumerate(spec.args) for piece in _pieces(arg, i, sizes, len(names))]
-    arguments += [f"{'n' if name in INTEGERS else 'f'}[{i}]" for i, name in enumerate(spec.scalars)]
+    arguments = [piece for i, arg in enumerate(spec.args) for piece in _expressions(arg, i, sizes, len(names))]
+    arguments += _scalars(spec)
     arguments += ["carray(context, (32,))"] if op in NEEDS_CONTEXT else []
+    return _made(op, dtype, attributes, [f"    body({', '.join(arguments)})"])
+
+
+def _in_pieces(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> Callable[..., None]:
+    """The same for an op over P elements, done piece by piece: `dims` are how many, and the address of a list of them.
+
+    Of each piece it says the first element and how many; what is no flat array is the same for all.
+    """
+    spec = spec_of(op)
+    # Into variables first, or LLVM would take the stores of each piece for changes of the scalars of the next.
+    scalars = [f"    s{i} = {scalar}" for i, scalar in enumerate(_scalars(spec))]
+    arguments = []
+    for i, arg in enumerate(spec.args):
+        if arg.shape == ("P",):
+            size = f"(size if a[{i}] else 0)" if arg.optional else "size"
+            arguments.append(f"carray(place(a[{i}] + first * {np.dtype(dtype).itemsize}, T), ({size},))")
+        else:
+            arguments += _expressions(arg, i, {}, 0)
+    arguments += [f"s{i}" for i in range(len(scalars))]
+    loop = [
+        "    pieces = carray(place(d[1], I8), (2 * d[0],))",
+        "    for i in range(0, 2 * d[0], 2):",
+        "        first, size = pieces[i], pieces[i + 1]",
+        f"        body({', '.join(arguments)})",
+    ]
+    return _made(op, dtype, attributes, scalars + loop)
+
+
+def _scalars(spec: OpSpec) -> list[str]:
+    """The expressions for an op's scalars."""
+    return [f"{'n' if name in INTEGERS else 'f'}[{i}]" for i, name in enumerate(spec.scalars)]
+
+
+def _made(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...], lines: list[str]) -> Callable[..., None]:
+    """The function with these lines, in which a, d, n and f are the arrays, dims and numbers, and `body` the op's."""
+    spec = spec_of(op)
     source = [
         f"def {op}(arrays, dims, numbers, context):",
-        f"    a, d = carray(arrays, ({len(spec.args)},)), carray(dims, ({len(names) + 1},))",
+        f"    a, d = carray(arrays, ({len(spec.args)},)), carray(dims, ({len(letters(spec)) + 1},))",
         f"    n = carray(numbers, ({len(spec.scalars) + 1},))",
         f"    f = carray(float_bits(numbers), ({len(spec.scalars) + 1},))",
-        f"    body({', '.join(arguments)})",
+        *lines,
     ]
-    space: Mapping[str, Any] = {
+    space: dict[str, Any] = {
         "carray": carray,
         "float_bits": as_float64,
         "place": at_address,
@@ -224,13 +265,12 @@ def _wrapper(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> Ca
         "F8": types.float64,
         "I8": types.int64,
     }
-    made: dict[str, Any] = dict(space)
-    exec("\n".join(source), made)
-    function: Callable[..., None] = made[op]
+    exec("\n".join(source), space)
+    function: Callable[..., None] = space[op]
     return function
 
 
-def _pieces(arg: Arg, i: int, sizes: Mapping[str, str], sparse: int) -> list[str]:
+def _expressions(arg: Arg, i: int, sizes: Mapping[str, str], sparse: int) -> list[str]:
     """The expressions that make the body's array (two for a label) out of address number i."""
     shape = [sizes.get(n, n) for n in arg.shape] or ["1"]
     kind = {"T": "T", "f8": "F8", "i8": "I8", "label": "T"}[arg.dtype]

@@ -53,11 +53,11 @@ def weights(d: Draw) -> Array:
 
 
 def targets(d: Draw) -> Array:
-    """Class targets as indices, one-hot rows, or rows of probabilities."""
+    """Class targets as indices, one-hot rows, or rows of probabilities, whose sums may be off by a thousandth."""
     rows, classes = d.shape
     if d.form == "soft":
         raw = d.rng.uniform(0.1, 1.0, d.shape)
-        return raw / raw.sum(axis=1, keepdims=True)
+        return raw / raw.sum(axis=1, keepdims=True) * d.rng.uniform(0.9991, 1.0009, (rows, 1))
     labels = d.rng.integers(0, classes, rows)
     return np.eye(classes)[labels] if d.form == "one_hot" else labels
 

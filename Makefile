@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-tables clean
+.PHONY: help demo test lint format bench bench-tables docs clean
 
 help:
 	@echo 'make demo    train on the digits, the spiral and the sine with every backend; draws nnfast-demo.png'
@@ -18,6 +18,7 @@ help:
 	@echo 'make format  let ruff format and mend what it can'
 	@echo 'make bench   time training steps, single ops and starts, and measure memory, beside other libraries'
 	@echo 'make bench-tables  the same, and write the tables of bench/README.md and README.md'
+	@echo 'make docs    run the examples that docs/ shows, and write their pictures and transcripts there'
 	@echo 'make clean   remove .venv and everything else that was built'
 
 demo: .venv/.installed-demo
@@ -40,13 +41,18 @@ bench: .venv/.installed-bench
 	$(BIN)/python bench/bench_ops.py $(BENCH_ARGS)
 	$(BIN)/python bench/bench_startup.py $(BENCH_ARGS)
 	$(BIN)/python bench/bench_memory.py $(BENCH_ARGS)
+	$(BIN)/python bench/bench_fit.py $(BENCH_ARGS)
 
 bench-tables: .venv/.installed-bench
 	$(BIN)/python bench/bench_step.py $(BENCH_ARGS) --json bench/results/step.json
 	$(BIN)/python bench/bench_ops.py $(BENCH_ARGS) --json bench/results/ops.json
 	$(BIN)/python bench/bench_startup.py $(BENCH_ARGS) --json bench/results/startup.json
 	$(BIN)/python bench/bench_memory.py $(BENCH_ARGS) --json bench/results/memory.json
+	$(BIN)/python bench/bench_fit.py $(BENCH_ARGS) --json bench/results/fit.json
 	$(BIN)/python bench/report.py --bench bench/README.md --readme README.md
+
+docs: .venv/.installed-demo
+	$(BIN)/python docs/make.py
 
 clean:
 	rm -rf .venv build dist *.egg-info nnfast-demo.png .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks

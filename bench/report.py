@@ -22,7 +22,7 @@ from harness import spread
 __all__ = ["compared", "deliver", "load", "number", "summary", "tables", "text_table", "write_between"]
 
 VERSION = 2  # of the records
-NAMES = ("step", "ops", "startup", "memory")
+NAMES = ("step", "ops", "startup", "memory", "fit")
 BUSY = 0.5  # load from which the figures are called into question
 
 Record = dict[str, Any]

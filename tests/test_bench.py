@@ -206,3 +206,14 @@ def test_summary_takes_the_automatic_backend_and_goes_between_its_markers(bench,
     (tmp_path / "ops.json").write_text(json.dumps(record | {"version": 1}))
     with pytest.raises(SystemExit, match="measure again"):
         report.main(["--results", str(tmp_path)])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_company_is_timed_apart(tmp_path):
+    record, readme = recorded("bench_fit", tmp_path)
+    assert [r["title"] for r in record["rows"]] == ["nnfast, numpy"] * 2
+    for row in record["rows"]:
+        parts = [row[part]["median"] for part in ("validating", "saving", "bare")]
+        assert all(seconds > 0 for seconds in parts)
+        assert row["whole"]["median"] > max(parts[:2])
+    assert "| 2-64-3, batch 300 | nnfast, numpy | 100 |" in readme

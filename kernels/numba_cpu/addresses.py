@@ -1,14 +1,17 @@
-"""Addresses in compiled code: an integer as a pointer, and a call through one."""
+"""Addresses: an integer as a pointer in compiled code, a call through one, and where an array's elements lie."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["SIGNATURE", "as_float64", "at_address", "call"]
+__all__ = ["SIGNATURE", "address_of", "as_float64", "at_address", "call"]
 
 # That of all functions in the table of ops: arrays, dims, numbers, context.
 SIGNATURE = types.void(*[types.CPointer(types.int64)] * 4)
@@ -46,3 +49,22 @@ def call(typing: Any, address: Any, arrays: Any, dims: Any, numbers: Any, contex
         return ctx.get_dummy_value()
 
     return types.void(*[types.int64] * 5), generate
+
+
+def _address_of(array: Any) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+_word_at = ctypes.c_size_t.from_address
+
+
+def _address_in_header(array: Any) -> int:
+    """The same, ten times faster: CPython's header of an object has two words, and NumPy's first field is the data."""
+    return _word_at(id(array) + _HEADER).value
+
+
+_HEADER = object.__basicsize__
+_tried = [np.empty(3), np.empty((2, 0)), np.arange(4)[1:]]
+_same = sys.implementation.name == "cpython" and all(_address_in_header(a) == _address_of(a) for a in _tried)
+address_of = _address_in_header if _same else _address_of

@@ -6,12 +6,9 @@ arrays of the data, scalars, the key) is put in its place when the job begins, b
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,19 +16,20 @@ from nnfast.protocol import Buffer, Job, Op
 
 from ..reference.runner import in_sums
 from . import table
+from .addresses import address_of
 from .barrier import barrier_state
 from .context import WORDS
 from .interpreter import Fix, H
+from .jobs import Data
+from .memory import ELEMENT_STEP, ROW_STEP, Memory, part_starts, share_bounds
 from .pace import Pace
 from .plan import BARRIER, Instruction, Plan
 from .products import PACK_BYTES, TALL
 
-__all__ = ["Binding", "Data", "Memory", "address_of", "part_starts", "share_bounds"]
+__all__ = ["Binding"]
 
 # The job's arrays by their place among the bases.
 BASES = ("x", "y", "weight", "output", "order")
-ROW_STEP = 16  # shares of rows begin at multiples of this, so that no cache line of the arena is in two shares
-ELEMENT_STEP = 64  # likewise for the flat arrays
 HIDDEN = 2  # sums that the program does not name, behind its own: whether all is finite, and what nobody reads
 
 _RUN_FIXES = {
@@ -40,36 +38,6 @@ _RUN_FIXES = {
     "step": Fix.STEP,
     "first_row": Fix.FIRST_ROW,
 }
-
-
-class Data(NamedTuple):
-    """What kinds of data a job brings: bytes per row of each array, 0 where there is none."""
-
-    x: int
-    y: int
-    weight: int
-    output: int
-    sparse: bool  # labels are indices
-    ordered: bool  # rows come in another order, and are gathered first
-
-
-@dataclass
-class Memory:
-    """The arrays that do not change from job to job, as the runner holds them."""
-
-    flat: dict[str, Any]  # "parameters", "gradients", "state" and the slots
-    arenas: list[Any]  # one, or in a plan by features one per share
-    parts: list[Any]  # one per share but the first
-    staged: dict[str, list[Any]]  # "x", "y", "weight": rows in the order of the job; as many as arenas
-    exchange: Any  # of a plan by features
-    own: list[dict[str, Any]]  # likewise: arrays like the flat ones, one set per share, of which it uses what it owns
-    scratch: list[Any]  # one per share
-
-
-def share_bounds(count: int, shares: int, step: int) -> list[tuple[int, int]]:
-    """0 … count − 1 cut into shares of equal size, but for the last, that begin at multiples of `step`."""
-    size = -(-count // (shares * step)) * step
-    return [(min(t * size, count), min(t * size + size, count)) for t in range(shares)]
 
 
 class Binding:
@@ -359,31 +327,3 @@ class Binding:
         h[H.DONE] = steps[0]
         h[H.FROM_INSTRUCTION], h[H.TO_INSTRUCTION] = instructions
         self._barrier[0] = 0
-
-
-def part_starts(runs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Runs of the flat gradient (offset, size) with the place of each in an array that holds just them."""
-    placed, at = [], 0
-    for offset, size in runs:
-        placed.append((offset, size, at))
-        at += -(-size // ELEMENT_STEP) * ELEMENT_STEP
-    return placed
-
-
-def _address_of(array: Any) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
-_word_at = ctypes.c_size_t.from_address
-
-
-def _address_in_header(array: Any) -> int:
-    """The same, ten times faster: CPython's header of an object has two words, and NumPy's first field is the data."""
-    return _word_at(id(array) + _HEADER).value
-
-
-_HEADER = object.__basicsize__
-_tried = [np.empty(3), np.empty((2, 0)), np.arange(4)[1:]]
-_same = sys.implementation.name == "cpython" and all(_address_in_header(a) == _address_of(a) for a in _tried)
-address_of = _address_in_header if _same else _address_of

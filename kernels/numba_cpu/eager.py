@@ -16,10 +16,11 @@ import numpy as np
 from nnfast.protocol import CUSTOM, Arg, Kernel, OpSpec, num_threads
 
 from . import table
+from .addresses import address_of
 from .barrier import barrier_state
-from .binding import ELEMENT_STEP, ROW_STEP, address_of, share_bounds
 from .context import WORDS, scratch_bytes
 from .interpreter import H, execute
+from .memory import ELEMENT_STEP, ROW_STEP, share_bounds
 from .modes import COMPILED
 from .plan import split_of
 from .products import PACK_BYTES, TALL

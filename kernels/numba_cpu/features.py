@@ -22,7 +22,7 @@ import numpy as np
 
 from nnfast.protocol import CUSTOM, Buffer, Op
 
-from .binding import share_bounds
+from .memory import share_bounds
 from .plan import WAIT, Instruction, Plan, check_of, cut_by_inputs
 from .products import TALL, WIDE
 from .simd_width import VECTOR_BYTES

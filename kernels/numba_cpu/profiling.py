@@ -20,10 +20,12 @@ from llvmlite import ir
 from nnfast.protocol import Job, Op
 
 from ..reference.runner import batches_of
-from .binding import Binding, address_of
+from .addresses import address_of
+from .binding import Binding
 from .interpreter import H, execute
+from .jobs import Span
 from .plan import BARRIER
-from .runner import NumbaRunner, Span
+from .runner import NumbaRunner
 
 if TYPE_CHECKING:
     from nnfast.protocol import Program
@@ -77,10 +79,10 @@ class TimedRunner(NumbaRunner):
             lines.append(("waiting", seconds - sum(t for _, t in lines)))
         return lines, seconds, threads
 
-    def _straight(self, job: Job, binding: Binding, span: Span, *, brief: bool) -> None:
+    def _straight(self, job: Job, binding: Binding, span: Span, count: int, *, brief: bool) -> None:
         """All steps in one piece, where the plain runner would try out who is faster."""
         self._alone = self._wanted_alone or brief or binding.shares == 1
-        binding.span((0, job.steps), (span.first, span.last), begins=True)
+        binding.span((job.done, job.done + count), (span.first, span.last), begins=True)
         execute(binding.header, binding.shares, alone=self._alone)
         job.done = int(binding.header[H.DONE])
 

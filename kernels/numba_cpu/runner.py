@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from nnfast.protocol import Buffer, Job, Op, OpReport, Result, num_threads
+from nnfast.protocol import Job, Op, OpReport, Result, num_threads
 
 from ..reference.runner import batches_of, report_of, scalars_of_job, scalars_of_step
 from . import table
-from .binding import Binding, Data, Memory, part_starts
-from .context import scratch_bytes
+from .binding import Binding
 from .features import make_features_plan
 from .interpreter import H, execute, repeated
-from .plan import ONE_AT_A_TIME, Plan, is_compiled, make_plan
-from .products import PACK_BYTES
+from .jobs import Span, data_of, gather_ops, is_idle, pause, result_of, spans_of
+from .memory import Memory
+from .plan import ONE_AT_A_TIME, is_compiled, make_plan
 from .search import SplitSearch, is_independent
 
 if TYPE_CHECKING:
@@ -40,16 +38,10 @@ SPEED = 5e10  # floating-point operations per second of one core, roughly
 BANDWIDTH = 1e10  # bytes per second, likewise
 
 
-class Span(NamedTuple):
-    """Instructions first … last − 1, compiled, or the one call of plain Python at `first`."""
-
-    first: int
-    last: int
-    compiled: bool
-
-
 class NumbaRunner:
     """Runs a Program compiled; owns the arena and other working memory, all of which only grows."""
+
+    takes_pauses = True
 
     def __init__(self, program: Program, backend: NumbaBackend) -> None:
         self.program = program
@@ -59,6 +51,7 @@ class NumbaRunner:
         self._memory = Memory({}, [], [], {}, backend.empty(0, program.dtype), [], [])
         self._bindings: dict[Any, Binding] = {}
         self._costs: dict[int, float] = {}
+        self._idle_with: tuple[tuple[float, ...], frozenset[int]] | None = None  # the last numbers, and what they idle
         self._timed: TimedRunner | None = None
         self._python = [i for i, op in enumerate(program.ops) if not is_compiled(op)]
         for i in self._python:
@@ -72,7 +65,8 @@ class NumbaRunner:
         return [_report(op, i in self._python, self.backend) for i, op in enumerate(self.program.ops)]
 
     def run(self, job: Job) -> Result:
-        found = self._split.run(job) if self._split is not None and not self._python else None
+        split = self._split is not None and not self._python and not job.pauses
+        found = self._split.run(job) if split and self._split is not None else None
         return self.run_alone(job) if found is None else found
 
     def twin(self) -> NumbaRunner:
@@ -84,16 +78,22 @@ class NumbaRunner:
         rows, size, batches = batches_of(job)
         binding = self._binding(job, rows, size, batches)
         sums = binding.fill(job, size, batches)
-        spans = _spans(binding.plan, cut=job.on_gradients is not None)
+        spans = spans_of(binding.plan, cut=job.on_gradients is not None)
+        job.done = 0
         if len(spans) == 1:
-            with binding.apart():
-                self._straight(job, binding, spans[0], brief=self._seconds(size) * job.steps < AWAKE)
+            for end in sorted({*job.pauses, job.steps}):
+                steps = end - job.done
+                if steps:
+                    with binding.apart():
+                        self._straight(job, binding, spans[0], steps, brief=self._seconds(size) * steps < AWAKE)
+                pause(job, end)
         else:
             alone = self._seconds(size) / len(spans) < AWAKE
             for s in range(job.steps):
                 self._step(job, binding, spans, s, sums, alone)
                 job.done = s + 1
-        return _result(sums, len(self.program.sums))
+                pause(job, s + 1)
+        return result_of(sums, len(self.program.sums))
 
     def repeat(self, job: Job) -> Callable[[], None] | None:
         """The job as a call that costs next to nothing beside the work, for predictions one after the other.
@@ -101,7 +101,7 @@ class NumbaRunner:
         The job's arrays and numbers stay the same; what they hold may change. None where plain Python has a turn.
         """
         binding = self._binding(job, len(job.x), len(job.x), 1)
-        spans = _spans(binding.plan, cut=False)
+        spans = spans_of(binding.plan, cut=False)
         if len(spans) > 1 or not spans[0].compiled:
             return None
         whole = spans[0].first, spans[0].last
@@ -123,12 +123,34 @@ class NumbaRunner:
         self._timed = self._timed or timed_runner(self)
         return None if self._timed is None else self._timed.profile(job)
 
+    def again(self, job: Job) -> Callable[[], Any] | None:
+        """The job, one that changes no state, as a function that runs it and gives its sums at little extra cost.
+
+        None where plain Python has a turn.
+        """
+        rows, size, batches = batches_of(job)
+        binding = self._binding(job, rows, size, batches)
+        spans = spans_of(binding.plan, cut=False)
+        if len(spans) > 1 or not spans[0].compiled:
+            return None
+        sums = binding.fill(job, size, batches)
+        whole = spans[0].first, spans[0].last
+        alone = self._seconds(size) * job.steps < AWAKE
+
+        def measure() -> Any:
+            sums[...] = 0.0
+            binding.span((0, job.steps), whole, begins=True)
+            execute(binding.header, binding.shares, alone=alone)
+            return sums.sum(axis=0)[:, : len(self.program.sums)]
+
+        return measure
+
     # ---- one step with cuts -----------------------------------------------------------------------------------------
 
-    def _straight(self, job: Job, binding: Binding, span: Span, *, brief: bool) -> None:
-        """All steps without Python, by whom it is faster: alone or together."""
+    def _straight(self, job: Job, binding: Binding, span: Span, count: int, *, brief: bool) -> None:
+        """The next steps without Python, by whom it is faster: alone or together."""
         brief = brief or binding.shares == 1
-        for steps, alone in [(job.steps, True)] if brief else binding.pace.pieces(job.steps):
+        for steps, alone in [(count, True)] if brief else binding.pace.pieces(count):
             binding.span((job.done, job.done + steps), (span.first, span.last), begins=True)
             begin = time.perf_counter()
             try:
@@ -175,21 +197,22 @@ class NumbaRunner:
             self._bindings.clear()
             self._memory.flat = flat
             self._memory.own.clear()
-        data = _data(job)
+        data = data_of(job)
         idle = self._idle(job)
         shares = self._shares(size)
         short = rows - (batches - 1) * size if rows else 0
         variants = (size, short) if short != size else (size,)
-        watched, long = job.on_gradients is not None, job.steps >= LONG
+        watched, long = job.on_gradients is not None, job.steps // (len(job.pauses) + 1) >= LONG
         key = variants, data, idle, shares, watched, long
         found = self._bindings.get(key)
         if found is None:
-            gathered = _gathered(job)
+            gathered = gather_ops(job)
             plan = make_features_plan(self.program, shares, idle, size, gathered) or make_plan(
                 self.program, shares, idle, cut=watched, gathered=gathered
             )
             apart = bool(plan.owned) and long and not watched
-            self._grow(plan, size, shares, data, apart)
+            if self._memory.grow(self.backend, plan, size, shares, data, apart):
+                self._bindings.clear()
             found = self._bindings[key] = Binding(plan, variants, shares, data, self._memory, apart=apart)
         return found
 
@@ -208,110 +231,11 @@ class NumbaRunner:
 
     def _idle(self, job: Job) -> frozenset[int]:
         """The ops that would change nothing with the job's numbers: penalties of strength 0, a limit of infinity."""
-        values: dict[Any, Any] = dict(zip(self.program.scalars, job.scalars, strict=True))
-        idle = []
-        for i, op in enumerate(self.program.ops):
-            numbers: dict[str, Any] = {keyword: values.get(source, source) for keyword, source in op.scalars}
-            if (op.name == "penalty" and not (numbers["l1"] or numbers["l2"])) or (
-                op.name == "clip_by_global_norm" and numbers["clip_norm"] == np.inf
-            ):
-                idle.append(i)
-        return frozenset(idle)
-
-    def _grow(self, plan: Plan, size: int, shares: int, data: Data, apart: bool) -> None:
-        """Make the working memory large enough; what moves takes all bindings with it."""
-        program, backend, memory = self.program, self.backend, self._memory
-        copies = len(plan.owned) or 1
-        moved = _enlarge(memory.arenas, copies, program.arena_size(size), program.dtype, backend)
-        if data.ordered:
-            for name, row_bytes in (("x", data.x), ("y", data.y), ("weight", data.weight)):
-                moved |= _enlarge(memory.staged.setdefault(name, []), copies, row_bytes * size, "uint8", backend)
-        needed = plan.exchange_columns * program.arena_rows(size)
-        if needed > memory.exchange.size:
-            memory.exchange, moved = backend.empty(needed, program.dtype), True
-        while apart and len(memory.own) < shares:
-            memory.own.append({name: backend.empty(a.shape, a.dtype) for name, a in memory.flat.items()})
-        runs = part_starts(plan.parts)
-        part = runs[-1][2] + runs[-1][1] if runs else 0
-        if len(memory.parts) < shares - 1 or (memory.parts and part > memory.parts[0].size):
-            # Zero, because padding between blocks is added along with them.
-            memory.parts, moved = [backend.zeros(part, program.dtype) for _ in range(shares - 1)], True
-        scratch = max((_scratch(op, program.dtype) for op in program.ops), default=0) + PACK_BYTES
-        if len(memory.scratch) < shares or scratch > memory.scratch[0].nbytes:
-            memory.scratch, moved = [backend.empty(scratch, np.uint8) for _ in range(shares)], True
-        if moved:
-            self._bindings.clear()
-
-
-def _enlarge(arrays: list[Any], count: int, size: int, dtype: str, backend: NumbaBackend) -> bool:
-    """See to it that there are so many arrays of this size; returns whether there had to be others."""
-    if len(arrays) >= count and all(a.size >= size for a in arrays):
-        return False
-    size = max(size, *(a.size for a in arrays), 0)
-    arrays[:] = [backend.empty(size, dtype) for _ in range(max(count, len(arrays)))]
-    return True
-
-
-def _data(job: Job) -> Data:
-    def row_bytes(array: Any) -> int:
-        return 0 if array is None else array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
-
-    sparse = job.y is not None and job.y.ndim == 1
-    x, y, weight, output = map(row_bytes, (job.x, job.y, job.sample_weight, job.output))
-    return Data(x, y, weight, output, sparse, job.order is not None)
-
-
-def _gathered(job: Job) -> tuple[Op, ...]:
-    """What brings the rows of a batch together, where the job gives them an order."""
-    if job.order is None:
-        return ()
-    ops = []
-    for name, array in (("x", job.x), ("y", job.y), ("weight", job.sample_weight)):
-        if array is not None:
-            width = () if array.dtype == np.int64 else (int(np.prod(array.shape[1:], dtype=np.int64)),)
-            order = Buffer("order", "order", 0, ("N",))
-            source = Buffer(f"source {name}", f"source {name}", 0, ("M", *width))
-            kernel = "gather" if width else "gather_labels"
-            ops.append(Op(kernel, (order, source, Buffer(name, name, 0, ("N", *width))), stage="gather"))
-    return tuple(ops)
-
-
-def _scratch(op: Op, dtype: str) -> int:
-    if not is_compiled(op):
-        return 0
-    dims = {
-        d: n
-        for arg, b in zip(table.spec_of(op.name).args, op.args, strict=True)
-        if b is not None
-        for d, n in zip(arg.shape, b.shape, strict=False)
-        if not isinstance(n, str)
-    }
-    return scratch_bytes(dims, dtype)
-
-
-def _spans(plan: Plan, *, cut: bool) -> list[Span]:
-    """The instructions cut where plain Python has its turn."""
-    spans: list[Span] = []
-    first = 0
-    for i, step in enumerate(plan.instructions):
-        if not step.compiled:
-            spans += [Span(first, i, True)] * (first < i) + [Span(i, i + 1, False)]
-            first = i + 1
-        elif cut and i + 1 == plan.update_at:
-            spans.append(Span(first, i + 1, True))
-            first = i + 1
-    end = len(plan.instructions)
-    if first < end:
-        spans.append(Span(first, end, True))
-    return spans
-
-
-def _result(sums: Any, columns: int) -> Result:
-    """The shares' sums added up in order, and the first step that was not finite."""
-    total = sums[0] if len(sums) == 1 else sums.sum(axis=0)
-    finite = np.isfinite(total[:, :2]).all(axis=1) & np.isfinite(total[:, columns])
-    nonfinite = -1 if finite.all() else int(np.argmin(finite))
-    return Result(np.ascontiguousarray(total[:, :columns]), nonfinite)
+        numbers = tuple(job.scalars)
+        if self._idle_with is None or self._idle_with[0] != numbers:
+            values: dict[Any, Any] = dict(zip(self.program.scalars, numbers, strict=True))
+            self._idle_with = numbers, frozenset(i for i, op in enumerate(self.program.ops) if is_idle(op, values))
+        return self._idle_with[1]
 
 
 def _report(op: Op, python: bool, backend: NumbaBackend) -> OpReport:

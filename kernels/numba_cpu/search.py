@@ -15,7 +15,7 @@ import numpy as np
 
 from nnfast.protocol import Buffers, Job, Result, num_threads
 
-from .binding import share_bounds
+from .memory import share_bounds
 from .team import TEAM
 
 if TYPE_CHECKING:

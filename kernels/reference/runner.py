@@ -63,6 +63,7 @@ class ReferenceRunner:
         result = Result(np.zeros((job.steps, len(self.program.sums))))
         scalars = scalars_of_job(self.program, job)
         pauses = frozenset(job.pauses)
+        job.done = 0
         for s in range(job.steps):
             epoch, batch = divmod(job.first_batch + s, n_batches)
             lo, hi = batch * size, min(batch * size + size, rows)

@@ -1,0 +1,35 @@
+"""The pages of docs/: their pictures exist, their transcripts are there, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+
+
+def test_there_are_pages():
+    assert PAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page):
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)\)", text)
+    assert targets
+    for target in targets:
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for named in re.findall(r"`(tests/[a-z_]+\.py)`", text):
+        assert (DOCS.parent / named).exists(), named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_transcripts_are_filled_in(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"<!-- (\w+): begin -->", text):
+        body = text.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0]
+        assert body.count("\n") > 5, name
+        assert "/" not in body or not re.search(r"(^|\s)/[a-z]+/", body), "a path of the machine that made it"

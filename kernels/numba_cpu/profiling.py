@@ -147,6 +147,25 @@ def _owner(op: Op, program: Program) -> int | str:
             return i
         if own.name == op.name and all(a is None or a == b for a, b in zip(op.args, own.args, strict=True)):
             return i  # an op that another has taken an array from
+    return _by_features(op, program)
+
+
+def _by_features(op: Op, program: Program) -> int | str:
+    """The same for an instruction of a plan by features, whose arrays are parts "NAME[…]" of those of the program."""
+    parts = {b.name.partition("[")[0] for b in op.args if b is not None}
+    backward = "backward" in op.name or op.name == "dense_weights"
+    for i, own in enumerate(program.ops):
+        if own.stage == "update" and own.name == op.name:
+            return i
+        if own.name not in ("dense", "dense_backward"):
+            continue
+        weights, made = own.args[1], own.args[3 if own.name == "dense" else 5]
+        if op.name.startswith("dense") and op.name != "dense_join":
+            same = (own.name == "dense_backward") == backward
+            if same and weights is not None and parts & {weights.name, f"d{weights.name}"}:
+                return i
+        elif made is not None and made.name in parts:  # an activation, or a sum over shares
+            return i
     return op.name.replace("_", " ")
 
 

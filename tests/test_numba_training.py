@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import subprocess
@@ -15,6 +16,8 @@ from small_models import Spy, X, Y, classifier, fit
 import nnfast as nn
 
 pytest.importorskip("numba")
+modes = importlib.import_module("nnfast.kernels.numba_cpu.modes")
+compiled = pytest.mark.skipif(not modes.COMPILED, reason="one of Numba's switches is set: programs are walked op by op")
 
 THREADS = (1, 2, 3)
 WIDE_X = np.random.default_rng(0).standard_normal((150, 64)).astype(np.float32)
@@ -205,6 +208,7 @@ def test_training_goes_on_after_a_fork(threads):
 # What plain Python does in between.
 
 
+@compiled
 def test_python_layers_and_hooks_cut_the_step_and_change_nothing(threads):
     spy = Spy()
     plain, cut = wide(dtype="float64"), None
@@ -394,6 +398,7 @@ def test_a_predictor_of_several_threads_meets_at_its_barriers_every_time():
     nn.set_num_threads(before)
 
 
+@compiled
 def test_more_threads_than_candidates_for_them():
     """4481 candidates for 70 threads are 65 for each but the last, who has none."""
     before = nn.get_num_threads()
@@ -461,6 +466,7 @@ def test_own_ops_that_change_a_gradient_see_all_of_it(hidden, body, threads):
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-9)
 
 
+@compiled
 def test_a_copied_predictor_has_its_own_memory():
     import copy
     import pickle
@@ -476,6 +482,7 @@ def test_a_copied_predictor_has_its_own_memory():
         copy.deepcopy(runner)
 
 
+@compiled
 def test_an_own_body_that_does_not_compile_is_named():
     spec = nn.OpSpec("hopeless", "x[N,I] -> y[N,I]")
 

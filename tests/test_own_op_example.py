@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -63,7 +65,7 @@ def test_training_agrees_and_stays_compiled():
     for end in ends[1:]:
         np.testing.assert_allclose(end.model.parameters, ends[0].model.parameters, rtol=1e-9, atol=1e-9)
     for end in ends:
-        if end.model.backend.name == "numba":
+        if end.model.backend.name == "numba" and not {"NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"} & set(os.environ):
             report = end.model.backend_report()
             assert "prelu_body" in report
             assert "cuts the program" not in report

@@ -266,6 +266,8 @@ def _as_body_takes(arg: Arg, a: Any, dtype: Any) -> list[Any]:
     if arg.dtype == "label":
         none = np.empty((0, 0), dtype), np.empty(0, np.int64)
         return [a, none[0]] if a.ndim == 1 else [none[1], a]
+    if not a.flags.writeable:  # to Numba that is another type, which the checked product does not mix with others
+        a = a.copy()
     return [a.reshape(1)] if a.ndim == 0 else [a]
 
 

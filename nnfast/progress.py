@@ -13,6 +13,9 @@ from nnfast.errors import OptionError
 
 __all__ = ["Progress"]
 
+BAR_AFTER = 0.5  # seconds: what is over sooner needs no bar
+REDRAWN = 0.05  # seconds between two looks of a bar
+
 Logs = dict[str, float]
 Columns = dict[str, np.ndarray[Any, Any]]  # values of several epochs, by name
 
@@ -31,7 +34,7 @@ class Progress:
             return Progress()
         if verbose == 2:
             return _EveryEpoch(epochs)
-        return (_bar(epochs) if sys.stderr.isatty() else None) or _Lines(epochs)
+        return _Bar(epochs) if sys.stderr.isatty() and _has_rich() else _Lines(epochs)
 
     def __enter__(self) -> Self:
         return self
@@ -81,14 +84,40 @@ def _words(logs: Logs) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
 
 
-def _bar(epochs: int) -> Progress | None:
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-        from rich.table import Column
-    except ImportError:
-        return None
+class _Bar(Progress):
+    """A bar of rich's, once a training turns out to last; redrawn a few times per second, whoever calls how often."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._begin = self._drawn = time.monotonic()
+        self._epoch, self._latest = 0, Logs()
+        self._rich: Any = None
+
+    def __exit__(self, *error: object) -> None:
+        if self._rich is not None:
+            self._draw()
+            self._rich.stop()
+
+    def update(self, epoch: int, logs: Logs, values: Columns) -> None:
+        self._epoch, self._latest = epoch, self._latest | logs
+        now = time.monotonic()
+        if now - self._begin < BAR_AFTER or (self._rich is not None and now - self._drawn < REDRAWN):
+            return
+        if self._rich is None:
+            self._rich, self._task = _started(self._epochs)
+        self._drawn = now
+        self._draw()
+
+    def _draw(self) -> None:
+        self._rich.update(self._task, completed=self._epoch, words=_words(self._latest))
+
+
+def _started(epochs: int) -> tuple[Any, Any]:
+    """A bar on the screen, and what to update it with."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+    from rich.table import Column
 
     # In a narrow window the figures lose their ends, and the bar and the count stay whole.
     whole, rest = Column(no_wrap=True, min_width=2 * len(str(epochs)) + 1), Column(no_wrap=True, overflow="ellipsis")
@@ -99,19 +128,11 @@ def _bar(epochs: int) -> Progress | None:
         TextColumn("{task.fields[words]}", table_column=rest),
     )
     rich = RichProgress(*columns, console=Console(stderr=True), transient=False)
+    rich.start()
+    return rich, rich.add_task("", total=epochs, words="")
 
-    class Bar(Progress):
-        def __enter__(self) -> Self:
-            rich.start()
-            self._task = rich.add_task("", total=epochs, words="")
-            self._latest: Logs = {}
-            return self
 
-        def __exit__(self, *error: object) -> None:
-            rich.stop()
+def _has_rich() -> bool:
+    from importlib.util import find_spec
 
-        def update(self, epoch: int, logs: Logs, values: Columns) -> None:
-            self._latest |= logs
-            rich.update(self._task, completed=epoch, words=_words(self._latest))
-
-    return Bar()
+    return find_spec("rich") is not None

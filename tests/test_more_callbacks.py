@@ -586,6 +586,7 @@ def test_it_looks_a_hundred_times(capsys):
 
 def test_on_a_terminal_it_is_a_bar(monkeypatch):
     pytest.importorskip("rich")
+    monkeypatch.setattr("nnfast.progress.BAR_AFTER", 0)
 
     class Terminal(io.StringIO):
         def isatty(self):

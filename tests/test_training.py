@@ -186,6 +186,7 @@ def test_lines_of_an_epoch_hold_only_what_it_measured(capsys):
 
 def test_progress_bar_on_a_terminal(monkeypatch):
     pytest.importorskip("rich")
+    monkeypatch.setattr("nnfast.progress.BAR_AFTER", 0)
 
     class Terminal(io.StringIO):
         def isatty(self):
@@ -522,3 +523,17 @@ def test_the_warning_points_at_the_call_of_fit():
     with pytest.warns(NonFiniteWarning) as caught:
         regressor().fit(bad, TARGETS, verbose=0)
     assert caught[0].filename == __file__
+
+
+def test_what_is_over_soon_gets_no_bar(monkeypatch):
+    pytest.importorskip("rich")
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr("nnfast.progress.BAR_AFTER", 3600)
+    fit(classifier(), verbose=1)
+    assert screen.getvalue() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def data_of(job: Job) -> Data:
     """The kinds of data that the job brings."""
 
     def row_bytes(array: Any) -> int:
-        return 0 if array is None else array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
+        return 0 if array is None else array.itemsize * math.prod(array.shape[1:])
 
     sparse = job.y is not None and job.y.ndim == 1
     x, y, weight, output = map(row_bytes, (job.x, job.y, job.sample_weight, job.output))
@@ -64,7 +65,7 @@ def gather_ops(job: Job) -> tuple[Op, ...]:
     ops = []
     for name, array in (("x", job.x), ("y", job.y), ("weight", job.sample_weight)):
         if array is not None:
-            width = () if array.dtype == np.int64 else (int(np.prod(array.shape[1:], dtype=np.int64)),)
+            width = () if array.dtype == np.int64 else (math.prod(array.shape[1:]),)
             order = Buffer("order", "order", 0, ("N",))
             source = Buffer(f"source {name}", f"source {name}", 0, ("M", *width))
             kernel = "gather" if width else "gather_labels"

@@ -274,7 +274,15 @@ def test_an_error_inside_a_step_leaves_a_model_that_goes_on():
     assert np.mean(model.predict(x).argmax(axis=1) == y) > 0.9
 
 
-def test_ctrl_c_is_heard_after_the_steps_that_are_under_way(capsys):
+@pytest.fixture
+def usual_handler():
+    """Whatever pytest was started by: a shell in the background ignores Ctrl-C, and so would its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_heard_after_the_steps_that_are_under_way(capsys, usual_handler):
     class Pressed(Accuracy_Categorical):
         calls = 0
 

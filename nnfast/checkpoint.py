@@ -117,16 +117,19 @@ def _converted(path: str, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> 
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def restore(model: Model, path: Any) -> Any:
+def restore(model: Model, path: Any, *, check: Callable[[Any], None] | None = None) -> Any:
     """Make a model what a file says, as if it had been saved from it; gives back the `run` of `save`, or None.
 
     The model must be built alike: layers, shapes, loss, kind of optimizer, metrics, dtype; else CheckpointError names
     the first difference and nothing has changed. Parameters, optimizer arrays, steps, seeds and counters become those
     of the file, and so do all settings that may change in a training: rates, schedules, penalties, dropout, frozen
-    layers. A learning rate that is a function of yours stays the model's own.
+    layers. A learning rate that is a function of yours stays the model's own. `check(run)` may refuse, by raising,
+    before anything changes.
     """
     _check_model(model)
     stored = read_stored(as_path(path))
+    if check is not None:
+        check(stored.run)
     with model._programs.exclusive():
         Restoring(model, stored).apply()
     return stored.run

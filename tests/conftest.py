@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from nnfast.errors import BackendUnavailable
 from nnfast.protocol import Backend
-from nnfast.registry import get_backend
+from nnfast.registry import get_backend, use_backend
 
 
 @pytest.fixture(params=["numpy", "numba"])
@@ -31,3 +33,25 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> Any:
     return np.dtype(request.param)
+
+
+@pytest.fixture
+def usual_ctrl_c() -> Iterator[None]:
+    """Whatever pytest was started by: a shell in the background ignores Ctrl-C, and so would its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def like_the_book(backend: Backend) -> Iterator[None]:
+    """The test starts as a program after `init()`, on each backend; the global stream is put back."""
+    from nnfast.compat.nnfs import init
+
+    before = np.random.get_state()
+    init()
+    with use_backend(backend):
+        yield
+    init(random_seed=None)
+    np.random.set_state(before)

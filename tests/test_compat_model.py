@@ -35,16 +35,7 @@ from nnfast.compat.nnfs import (
     init,
 )
 
-
-@pytest.fixture(autouse=True)
-def _seeded(backend):
-    """Each test starts as a program after `init()`, on each backend; the global stream is put back."""
-    before = np.random.get_state()
-    init()
-    with nn.use_backend(backend):
-        yield
-    init(random_seed=None)
-    np.random.set_state(before)
+pytestmark = pytest.mark.usefixtures("like_the_book")
 
 
 KINDS = {

@@ -27,19 +27,10 @@ from nnfast.compat.nnfs import (
     Model,
     Optimizer_Adam,
     Optimizer_SGD,
-    init,
 )
 from nnfast.errors import DataError, DTypeError, NonFiniteWarning, OptionError, OwnershipError, ShapeError, StateError
 
-
-@pytest.fixture(autouse=True)
-def _seeded(backend):
-    before = np.random.get_state()
-    init()
-    with nn.use_backend(backend):
-        yield
-    init(random_seed=None)
-    np.random.set_state(before)
+pytestmark = pytest.mark.usefixtures("like_the_book")
 
 
 # ---- parts of one's own ---------------------------------------------------------------------------------------------
@@ -274,15 +265,7 @@ def test_an_error_inside_a_step_leaves_a_model_that_goes_on():
     assert np.mean(model.predict(x).argmax(axis=1) == y) > 0.9
 
 
-@pytest.fixture
-def usual_handler():
-    """Whatever pytest was started by: a shell in the background ignores Ctrl-C, and so would its children."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_is_heard_after_the_steps_that_are_under_way(capsys, usual_handler):
+def test_ctrl_c_is_heard_after_the_steps_that_are_under_way(capsys, usual_ctrl_c):
     class Pressed(Accuracy_Categorical):
         calls = 0
 

@@ -32,15 +32,7 @@ from nnfast.compat.nnfs import (
 )
 from nnfast.errors import CheckpointError, StateError
 
-
-@pytest.fixture(autouse=True)
-def _seeded(backend):
-    before = np.random.get_state()
-    init()
-    with nn.use_backend(backend):
-        yield
-    init(random_seed=None)
-    np.random.set_state(before)
+pytestmark = pytest.mark.usefixtures("like_the_book")
 
 
 def same_parameters(a, b):

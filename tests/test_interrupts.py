@@ -16,16 +16,10 @@ from small_models import X, Y, classifier, fit
 import nnfast as nn
 from nnfast.training.interrupts import Interrupts
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="os.kill does not send Ctrl-C there")
-
-
-@pytest.fixture(autouse=True)
-def usual_handler():
-    """Whatever pytest was started by: a shell in the background ignores Ctrl-C, and so would its children."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="os.kill does not send Ctrl-C there"),
+    pytest.mark.usefixtures("usual_ctrl_c"),
+]
 
 
 def press():

@@ -65,8 +65,9 @@ class NumbaRunner:
         return [_report(op, i in self._python, self.backend) for i, op in enumerate(self.program.ops)]
 
     def run(self, job: Job) -> Result:
-        split = self._split is not None and not self._python and not job.pauses
-        found = self._split.run(job) if split and self._split is not None else None
+        found = None
+        if self._split is not None and not self._python and not job.pauses:
+            found = self._split.run(job)
         return self.run_alone(job) if found is None else found
 
     def twin(self) -> NumbaRunner:

@@ -95,8 +95,7 @@ class AccumulatingRun(ArrayRun):
 
     def job(self, epoch: int, step: int | None, pauses: Pauses | None = None) -> Values:
         self._current_optimizer()
-        until = epoch * self.per_epoch if step is None else min(epoch * self.per_epoch, step)
-        steps = self._steps_in_time(until - self.steps)
+        steps = self._steps_in_time(self._until(epoch, step) - self.steps)
         sums, weights = [], []
         begin = time.perf_counter()
         for _ in range(steps):

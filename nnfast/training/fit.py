@@ -199,13 +199,14 @@ def _resumed(run: Run, path: Any) -> dict[str, Any] | None:
         return None
     from nnfast import checkpoint
 
-    record: dict[str, Any] | None = checkpoint.read_run(path)
-    if record is None or "run" not in record:
-        raise CheckpointError(
-            f"{os.fspath(path)} holds a model but no training to go on with; use nn.load and fit, without resume="
-        )
-    run.check(record["run"], os.fspath(path))
-    checkpoint.restore(run.model, path)
+    def check(record: dict[str, Any] | None) -> None:
+        if record is None or "run" not in record:
+            raise CheckpointError(
+                f"{os.fspath(path)} holds a model but no training to go on with; use nn.load and fit, without resume="
+            )
+        run.check(record["run"], os.fspath(path))
+
+    record: dict[str, Any] = checkpoint.restore(run.model, path, check=check)
     return record
 
 

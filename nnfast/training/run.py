@@ -164,7 +164,7 @@ class ArrayRun(Run):
 
     def job(self, epoch: int, step: int | None, pauses: Pauses | None = None) -> Values:
         optimizer = self._current_optimizer()
-        steps = self._steps_now(epoch * self.per_epoch if step is None else min(epoch * self.per_epoch, step))
+        steps = self._steps_now(self._until(epoch, step))
         first, batch = divmod(self.steps, self.per_epoch)
         end = (self.steps + steps - 1) // self.per_epoch + 1
         order = self.order(first, end) if self._shuffled else None
@@ -198,6 +198,11 @@ class ArrayRun(Run):
             first_step=optimizer.steps + 1,
             on_gradients=self.on_gradients,
         )
+
+    def _until(self, epoch: int, step: int | None) -> int:
+        """The step at which a job must end at the latest."""
+        end = epoch * self.per_epoch
+        return end if step is None else min(end, step)
 
     def _pauses(self, pauses: Pauses, steps: int) -> list[int]:
         """After how many steps of a job of so many epochs are over that call for a pause."""

@@ -22,7 +22,7 @@ def is_stream(X: Any, y: Any) -> bool:
         return False
     if any(hasattr(X, name) for name in ("__array__", "__dlpack__", "__array_interface__", "tocsr")):
         return False
-    return callable(X) or isinstance(X, (Iterable, Iterator)) or hasattr(X, "__getitem__")
+    return callable(X) or isinstance(X, Iterable) or hasattr(X, "__getitem__")
 
 
 class Stream:

@@ -18,7 +18,7 @@ read-only. Kernels do not validate: `nnfast.functional` and `nnfast.Model` do, o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -37,6 +37,7 @@ __all__ = [
     "OPS",
     "RUN_SCALARS",
     "Arg",
+    "Aside",
     "Backend",
     "Buffer",
     "Buffers",
@@ -131,9 +132,26 @@ class Job:
     first_rows: Any = None  # (steps,) int64: the number of the batch's first row in the global batch, for dropout; 0
     scalars: Any = ()  # one float64 per name in Program.scalars
     on_gradients: Callable[[Array], None] | None = None  # called with the flat gradient, before clipping
-    pauses: Any = ()  # after so many steps of the job, ascending, `at_pause` is called between two steps
-    at_pause: Callable[[], None] | None = None
+    pauses: Any = ()  # after so many steps of the job, ascending, `aside` has its turn
+    aside: Aside | None = None
     done: int = 0  # set by the runner: steps completed, right even where `run` raises
+
+
+@dataclass(slots=True)
+class Aside:
+    """A job of another program, run over and over between two steps of a job: the validation of a training.
+
+    It changes nothing of the model's buffers. Its sums, as in `Result`, are appended to `sums` once per turn or for
+    several turns together.
+    """
+
+    runner: Runner
+    job: Job
+    sums: list[Any] = field(default_factory=list)  # (turns · steps, columns) float64 each
+
+    def run(self) -> None:
+        """One turn."""
+        self.sums.append(self.runner.run(self.job).sums)
 
 
 @dataclass(slots=True)
@@ -158,8 +176,8 @@ class OpReport(NamedTuple):
 class Runner(Protocol):
     """A compiled Program: owns the arena, and no state that outlives a run.
 
-    A runner that calls `Job.at_pause` has an attribute `takes_pauses = True`; with others jobs end where one is due.
-    Also optional are `profile(job)`, see `nnfast.profiling`, and `again(job)`, see `nnfast.training.validating`.
+    A runner that knows `Job.aside` has an attribute `takes_pauses = True`; with others jobs end where a pause is due.
+    Also optional is `profile(job)`, see `nnfast.profiling`.
     """
 
     program: Program

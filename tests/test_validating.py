@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 from small_models import TARGETS, X, Y, classifier, fit, regressor
@@ -94,9 +96,18 @@ def test_a_random_search_is_validated_too(backend, mode):
     assert got["val_loss"] == expected["val_loss"]
 
 
-def test_threads_and_small_batches_by_features():
-    """Where the shares keep weights in memory of their own, validation must see them all the same."""
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("batch_size", [32, None])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_see_the_same_weights(threads, batch_size, alone, monkeypatch):
+    """By features (batches of 32) shares keep weights in memory of their own; validation must see them all the same."""
     pytest.importorskip("numba")
+    pace = importlib.import_module("nnfast.kernels.numba_cpu.pace")
+
+    def halves(self, steps):
+        return [(n, alone) for n in (steps // 2, steps - steps // 2) if n]
+
+    monkeypatch.setattr(pace.Pace, "pieces", halves)
     rng = np.random.default_rng(0)
     rows, y = rng.standard_normal((320, 64)).astype(np.float32), rng.integers(0, 10, 320)
 
@@ -105,11 +116,11 @@ def test_threads_and_small_batches_by_features():
         return nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(0.001), backend="numba", rng=0)
 
     before = nn.get_num_threads()
-    nn.set_num_threads(2)
+    nn.set_num_threads(threads)
     try:
         one, two = made(), made()
-        expected = looked_at(one, 5, 30, rows, y, batch_size=32)
-        got = fit(two, rows, y, epochs=30, validation_data=(rows, y), validation_every=5)
+        expected = looked_at(one, 5, 30, rows, y, batch_size=batch_size)
+        got = fit(two, rows, y, epochs=30, batch_size=batch_size, validation_data=(rows, y), validation_every=5)
     finally:
         nn.set_num_threads(before)
     assert got["val_loss"] == expected["val_loss"]

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["SIGNATURE", "address_of", "as_float64", "at_address", "call"]
+__all__ = ["SIGNATURE", "address_of", "as_float64", "at_address", "call", "enter"]
 
 # That of all functions in the table of ops: arrays, dims, numbers, context.
 SIGNATURE = types.void(*[types.CPointer(types.int64)] * 4)
@@ -49,6 +49,21 @@ def call(typing: Any, address: Any, arrays: Any, dims: Any, numbers: Any, contex
         return ctx.get_dummy_value()
 
     return types.void(*[types.int64] * 5), generate
+
+
+@intrinsic
+def enter(typing: Any, address: Any, header: Any, executors: Any, executor: Any) -> Any:
+    """Call an interpreter by its address: with a header, in the midst of another's."""
+
+    def generate(ctx: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType(), [word.as_pointer(), word, word])
+        builder.call(
+            builder.inttoptr(args[0], kind.as_pointer()), [builder.inttoptr(args[1], word.as_pointer()), *args[2:]]
+        )
+        return ctx.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
 
 
 def _address_of(array: Any) -> int:

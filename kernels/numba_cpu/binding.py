@@ -20,7 +20,7 @@ from .addresses import address_of
 from .barrier import barrier_state
 from .context import WORDS
 from .interpreter import Fix, H
-from .jobs import Data
+from .jobs import Data, spans_of
 from .memory import ELEMENT_STEP, ROW_STEP, Memory, part_starts, share_bounds
 from .pace import Pace
 from .plan import BARRIER, Instruction, Plan
@@ -59,9 +59,11 @@ class Binding:
         self._named: list[tuple[int, str]] = []  # words of a scalar of the program, or of the key
         self._squares = np.zeros(shares)
         self._pieces: list[Any] = []  # kept alive
-        self._apart = apart
+        self._numbers: tuple[bytes, int] | None = None  # the scalars and the key that are in place
+        self.is_apart = apart
         self._moved = self._views() if apart else []
         self.pace = Pace()
+        self.spans = {cut: spans_of(plan, cut=cut) for cut in (False, True)}
         self._lay_out()
         self._make_header()
 
@@ -188,7 +190,7 @@ class Binding:
         if part:
             return address_of(memory.parts[part - 1]) + (self._in_part(b.offset) + shift) * self._size
         flat, space = memory.flat, space.removeprefix("own ")
-        if self._apart and space != b.space:
+        if self.is_apart and space != b.space:
             flat = memory.own[t]
         return address_of(flat[space]) + (b.offset + shift) * (8 if space == "state" else self._size)
 
@@ -269,8 +271,7 @@ class Binding:
         self._starts = np.array([[low for low, _ in bounds] for bounds in self._row_bounds], np.int64)
         self._bases = np.zeros(len(BASES), np.int64)
         self._barrier = barrier_state()
-        self.header = np.zeros(max(H) + 1, np.int64)
-        h = self.header
+        self.header = h = np.zeros(max(H) + 1, np.int64)
         h[H.INSTRUCTIONS], h[H.TO_INSTRUCTION] = len(self.plan.instructions), len(self.plan.instructions)
         h[H.SHARES], h[H.WORDS], h[H.FIXES] = self.shares, self._words.shape[2], len(self._fixes[0])
         h[H.COLUMNS] = len(self.plan.program.sums) + HIDDEN
@@ -312,10 +313,12 @@ class Binding:
         for at, values in zip((H.RATES_AT, H.NORMALISERS_AT, H.GLOBAL_ROWS_AT), self._kept, strict=True):
             h[at] = 0 if values is None else address_of(values)
         h[H.SUMS_AT] = address_of(sums)
-        if len(self._scalar_words):
-            values = np.asarray(job.scalars, np.float64)
-            self._words[:, :, self._scalar_words] = values[self._scalar_places].view(np.int64)
-        if len(self._key_words):
+        h[H.PAUSES] = 0
+        numbers = np.asarray(job.scalars, np.float64).tobytes(), job.key
+        if numbers != self._numbers:
+            self._numbers = numbers
+            values = np.frombuffer(numbers[0], np.int64)
+            self._words[:, :, self._scalar_words] = values[self._scalar_places]
             self._words[:, :, self._key_words] = table.number_bits("key", job.key)
         return sums
 

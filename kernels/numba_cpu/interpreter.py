@@ -16,12 +16,12 @@ from typing import Any
 from numba import carray, types
 
 from . import cache
-from .addresses import at_address, call
+from .addresses import at_address, call, enter
 from .barrier import barrier
 from .modes import OPTIONS
 from .team import TEAM
 
-__all__ = ["Fix", "H", "execute", "prepare", "repeated"]
+__all__ = ["Fix", "H", "address", "execute", "prepare", "repeated"]
 
 SIGNATURE = types.void(types.CPointer(types.int64), types.int64, types.int64)
 
@@ -57,6 +57,13 @@ class H(IntEnum):
     SUMS_AT = 25  # (shares, steps, columns)
     BARRIER_AT = 26
     BEGINS = 27  # whether the steps begin with this call: then what changes from step to step is put in place
+    PAUSES = 28  # how many pauses the job has, and after which steps
+    PAUSES_AT = 29
+    PAUSE = 30  # the first that is still to come
+    ASIDE_AT = 31  # the header that is then run by the same executors; its sums lie ASIDE_BYTES apart from turn to turn
+    ASIDE_SUMS_AT = 32
+    ASIDE_BYTES = 33
+    INTERPRETER_AT = 34
     DONE = 40  # steps of the job that are done; apart from what other executors read all the time
 
 
@@ -92,6 +99,11 @@ def prepare() -> None:
     _interpreter()
 
 
+def address() -> int:
+    """Where the interpreter lies."""
+    return int(_compiled().address)
+
+
 def repeated(header: Any) -> Callable[[], None]:
     """`execute` for the same header again and again, alone and without giving up the GIL."""
     return functools.partial(_interpreter(keep_gil=True), header.__array_interface__["data"][0], 1, 0)
@@ -100,9 +112,13 @@ def repeated(header: Any) -> Callable[[], None]:
 @functools.cache
 def _interpreter(*, keep_gil: bool = False) -> Any:
     """`interpret(header, executors, executor)` as a C function."""
-    address = cache.compile_cfunc("interpreter", _build, SIGNATURE, OPTIONS).address
     kind = ctypes.PYFUNCTYPE if keep_gil else ctypes.CFUNCTYPE
-    return kind(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
+    return kind(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address())
+
+
+@functools.cache
+def _compiled() -> Any:
+    return cache.compile_cfunc("interpreter", _build, SIGNATURE, OPTIONS)
 
 
 def _build() -> Callable[..., None]:
@@ -110,7 +126,8 @@ def _build() -> Callable[..., None]:
     # Plain numbers, because a compiled function reads no enumeration.
     (from_step, to_step, from_i, to_i, n_instructions, n_shares, first_batch, n_batches, size, n_rows, last, first_step,
      n_steps, columns, n_words, n_fixes, calls_at, offsets_at, words_at, fixes_at, starts_at, bases_at, rates_at,
-     normalisers_at, global_rows_at, sums_at, barrier_at, begins, done) = (int(h) for h in H)  # fmt: skip
+     normalisers_at, global_rows_at, sums_at, barrier_at, begins, n_pauses, pauses_at, first_pause, aside_at,
+     aside_sums_at, aside_bytes, interpreter_at, done) = (int(h) for h in H)  # fmt: skip
     whole_, batch_, rows_, epochs_, sums_, rate_, normaliser_, step_, _ = (int(f) for f in Fix)
 
     def interpret(header: Any, executors: Any, executor: Any) -> None:
@@ -122,7 +139,8 @@ def _build() -> Callable[..., None]:
         fixes = carray(at_address(h[fixes_at], i8), (shares * h[n_fixes] * 5,))
         starts = carray(at_address(h[starts_at], i8), (2 * shares,))
         bases = carray(at_address(h[bases_at], i8), (8,))
-        phase = 0
+        pauses = carray(at_address(h[pauses_at], i8), (h[n_pauses],))
+        pause, phase = h[first_pause], 0
         for s in range(h[from_step], h[to_step]):
             epoch = (h[first_batch] + s) // h[n_batches]
             batch = h[first_batch] + s - epoch * h[n_batches]
@@ -172,5 +190,18 @@ def _build() -> Callable[..., None]:
                             call(address, w + offsets[o + 1] * 8, w + offsets[o + 2] * 8, w + offsets[o + 3] * 8, w)
             if executor == 0:
                 h[done] = s + 1
+            if pause < h[n_pauses] and pauses[pause] == s + 1:
+                if executor == 0:  # the others are not in there: all met since the last turn
+                    aside = carray(at_address(h[aside_at], i8), (48,))
+                    aside[sums_at] = h[aside_sums_at] + pause * h[aside_bytes]
+                    carray(at_address(aside[barrier_at], i8), (1,))[0] = 0
+                if executors > 1:
+                    phase += 1
+                    barrier(state, executors, phase)
+                enter(h[interpreter_at], h[aside_at], executors, executor)
+                if executors > 1:
+                    phase += 1
+                    barrier(state, executors, phase)
+                pause += 1
 
     return interpret

@@ -11,7 +11,7 @@ from nnfast.protocol import Buffer, Job, Op, Result
 
 from .plan import Plan
 
-__all__ = ["Data", "Span", "data_of", "gather_ops", "is_idle", "pause", "result_of", "spans_of"]
+__all__ = ["Data", "Span", "data_of", "gather_ops", "is_idle", "result_of", "spans_of"]
 
 
 class Data(NamedTuple):
@@ -39,12 +39,6 @@ def is_idle(op: Op, values: dict[Any, Any]) -> bool:
     if op.name == "penalty":
         return not (numbers["l1"] or numbers["l2"])
     return op.name == "clip_by_global_norm" and bool(numbers["clip_norm"] == np.inf)
-
-
-def pause(job: Job, done: int) -> None:
-    """Let somebody else have a turn, if it is time for that."""
-    if job.at_pause is not None and done in job.pauses:
-        job.at_pause()
 
 
 def data_of(job: Job) -> Data:
@@ -93,7 +87,7 @@ def spans_of(plan: Plan, *, cut: bool) -> list[Span]:
 def result_of(sums: Any, columns: int) -> Result:
     """The shares' sums added up in order, and the first step that was not finite."""
     total = sums[0] if len(sums) == 1 else sums.sum(axis=0)
-    if np.isfinite(total).all():
+    if math.isfinite(total.sum()):  # no more than a first look: finite numbers can add up to infinity
         return Result(np.ascontiguousarray(total[:, :columns]), -1)
     finite = np.isfinite(total[:, :2]).all(axis=1) & np.isfinite(total[:, columns])
     nonfinite = -1 if finite.all() else int(np.argmin(finite))

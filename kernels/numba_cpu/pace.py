@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Pace"]
+__all__ = ["AWAKE", "Pace"]
 
 PROBED_EVERY = 16  # jobs, and after a few since the last change of mind
 TRIED = 16  # the other way is tried with a sixteenth of a job's steps, or with all of a job that is too short for that
 SHORTEST = 1e-4  # seconds; what is over sooner tells nothing
 WAKE = 50e-6  # seconds until all are awake, or a little more
+AWAKE = 150e-6  # seconds: what is over sooner is done before it pays that others are awake
 
 
 class Pace:
@@ -40,8 +41,11 @@ class Pace:
             return [(steps, not alone)]
         return [(tried, not alone), (steps - tried, alone)]
 
-    def took(self, steps: int, alone: bool, seconds: float) -> None:
-        """What a piece took. One hiccup changes nothing, a change of the machine's load is followed within two jobs."""
+    def took(self, steps: float, alone: bool, seconds: float) -> None:
+        """What a piece took; `steps` counts what was done beside them too.
+
+        One hiccup changes nothing, a change of the machine's load is followed within two jobs.
+        """
         if seconds >= SHORTEST:
             before = self._last[alone][1]
             now = max(seconds - (0.0 if alone else WAKE), 0.0) / steps

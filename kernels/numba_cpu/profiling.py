@@ -24,6 +24,7 @@ from .addresses import address_of
 from .binding import Binding
 from .interpreter import H, execute
 from .jobs import Span
+from .pace import AWAKE
 from .plan import BARRIER
 from .runner import NumbaRunner
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nnfast.protocol import Program
 
     from . import NumbaBackend
+    from .aside import Turns
 
 __all__ = ["TimedRunner", "timed_runner"]
 
@@ -79,9 +81,11 @@ class TimedRunner(NumbaRunner):
             lines.append(("waiting", seconds - sum(t for _, t in lines)))
         return lines, seconds, threads
 
-    def _straight(self, job: Job, binding: Binding, span: Span, count: int, *, brief: bool) -> None:
+    def _straight(
+        self, job: Job, binding: Binding, span: Span, count: int, each: float, turns: Turns | None = None
+    ) -> None:
         """All steps in one piece, where the plain runner would try out who is faster."""
-        self._alone = self._wanted_alone or brief or binding.shares == 1
+        self._alone = self._wanted_alone or each * count < AWAKE or binding.shares == 1
         binding.span((job.done, job.done + count), (span.first, span.last), begins=True)
         execute(binding.header, binding.shares, alone=self._alone)
         job.done = int(binding.header[H.DONE])

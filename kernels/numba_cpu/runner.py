@@ -14,11 +14,13 @@ from nnfast.protocol import Job, Op, OpReport, Result, num_threads
 
 from ..reference.runner import batches_of, report_of, scalars_of_job, scalars_of_step
 from . import table
+from .aside import Turns
 from .binding import Binding
 from .features import make_features_plan
 from .interpreter import H, execute, repeated
-from .jobs import Span, data_of, gather_ops, is_idle, pause, result_of, spans_of
+from .jobs import Span, data_of, gather_ops, is_idle, result_of
 from .memory import Memory
+from .pace import AWAKE
 from .plan import ONE_AT_A_TIME, is_compiled, make_plan
 from .search import SplitSearch, is_independent
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["NumbaRunner"]
 
 SHARE_FLOPS = 100_000  # what a share has to do in a step: with less, waiting for each other costs more than it saves
-AWAKE = 150e-6  # seconds: what is over sooner is done before others are awake
 LONG = 32  # steps from which on it pays to copy columns of weights to memory of their share's own, and back
 BRIEF = 20e-6  # what is over sooner keeps the GIL: giving it up and taking it back would cost as much again
 SPEED = 5e10  # floating-point operations per second of one core, roughly
@@ -77,24 +78,30 @@ class NumbaRunner:
     def run_alone(self, job: Job) -> Result:
         """The job as one sequence of steps."""
         rows, size, batches = batches_of(job)
+        turns = self._turns(job)
         binding = self._binding(job, rows, size, batches)
         sums = binding.fill(job, size, batches)
-        spans = spans_of(binding.plan, cut=job.on_gradients is not None)
+        spans = binding.spans[job.on_gradients is not None]
         job.done = 0
-        if len(spans) == 1:
-            for end in sorted({*job.pauses, job.steps}):
-                steps = end - job.done
-                if steps:
-                    with binding.apart():
-                        self._straight(job, binding, spans[0], steps, brief=self._seconds(size) * steps < AWAKE)
-                pause(job, end)
-        else:
-            alone = self._seconds(size) / len(spans) < AWAKE
-            for s in range(job.steps):
-                self._step(job, binding, spans, s, sums, alone)
-                job.done = s + 1
-                pause(job, s + 1)
+        try:
+            if len(spans) == 1:
+                self._in_one(job, binding, spans[0], size, turns)
+            else:
+                self._in_spans(job, binding, spans, sums, turns)
+        finally:
+            if turns is not None and job.aside is not None:
+                job.aside.sums.append(turns.sums(job.done, len(job.aside.runner.program.sums)))
         return result_of(sums, len(self.program.sums))
+
+    def turns(self, job: Job, pauses: Any) -> Turns | None:
+        """The job, one that changes no state, to be run at each pause of another; None where it takes plain Python."""
+        rows, size, batches = batches_of(job)
+        binding = self._binding(job, rows, size, batches)
+        spans = binding.spans[False]
+        if len(spans) > 1 or not spans[0].compiled:
+            return None
+        sums = binding.fill(job, size, batches)
+        return Turns(binding, sums, pauses, job.steps, self._seconds(size) * job.steps)
 
     def repeat(self, job: Job) -> Callable[[], None] | None:
         """The job as a call that costs next to nothing beside the work, for predictions one after the other.
@@ -102,7 +109,7 @@ class NumbaRunner:
         The job's arrays and numbers stay the same; what they hold may change. None where plain Python has a turn.
         """
         binding = self._binding(job, len(job.x), len(job.x), 1)
-        spans = spans_of(binding.plan, cut=False)
+        spans = binding.spans[False]
         if len(spans) > 1 or not spans[0].compiled:
             return None
         whole = spans[0].first, spans[0].last
@@ -124,42 +131,58 @@ class NumbaRunner:
         self._timed = self._timed or timed_runner(self)
         return None if self._timed is None else self._timed.profile(job)
 
-    def again(self, job: Job) -> Callable[[], Any] | None:
-        """The job, one that changes no state, as a function that runs it and gives its sums at little extra cost.
-
-        None where plain Python has a turn.
-        """
-        rows, size, batches = batches_of(job)
-        binding = self._binding(job, rows, size, batches)
-        spans = spans_of(binding.plan, cut=False)
-        if len(spans) > 1 or not spans[0].compiled:
-            return None
-        sums = binding.fill(job, size, batches)
-        whole = spans[0].first, spans[0].last
-        alone = self._seconds(size) * job.steps < AWAKE
-
-        def measure() -> Any:
-            sums[...] = 0.0
-            binding.span((0, job.steps), whole, begins=True)
-            execute(binding.header, binding.shares, alone=alone)
-            return sums.sum(axis=0)[:, : len(self.program.sums)]
-
-        return measure
-
     # ---- one step with cuts -----------------------------------------------------------------------------------------
 
-    def _straight(self, job: Job, binding: Binding, span: Span, count: int, *, brief: bool) -> None:
-        """The next steps without Python, by whom it is faster: alone or together."""
-        brief = brief or binding.shares == 1
+    def _turns(self, job: Job) -> Turns | None:
+        """What the job has aside, if it can be run without Python in between."""
+        if job.aside is None or not job.pauses or not isinstance(job.aside.runner, NumbaRunner):
+            return None
+        return job.aside.runner.turns(job.aside.job, job.pauses)
+
+    def _in_one(self, job: Job, binding: Binding, span: Span, size: int, turns: Turns | None) -> None:
+        """Steps without Python; the turns belong to them, but where weights lie apart meanwhile."""
+        inside = turns if not binding.is_apart else None
+        cuts = () if inside is not None else job.pauses
+        for end in sorted({*cuts, job.steps}):
+            steps = end - job.done
+            if steps:
+                with binding.apart():
+                    self._straight(job, binding, span, steps, self._seconds(size), inside)
+            if end in cuts:
+                self._take(job, turns)
+
+    def _in_spans(self, job: Job, binding: Binding, spans: list[Span], sums: Any, turns: Turns | None) -> None:
+        """Steps that Python has a part in."""
+        alone = self._seconds(batches_of(job)[1]) / len(spans) < AWAKE
+        for s in range(job.steps):
+            self._step(job, binding, spans, s, sums, alone)
+            job.done = s + 1
+            if job.done in job.pauses:
+                self._take(job, turns)
+
+    def _take(self, job: Job, turns: Turns | None) -> None:
+        """What is run aside has its turn, between two calls of the interpreter."""
+        if turns is not None:
+            turns.take()
+        elif job.aside is not None:
+            job.aside.run()
+
+    def _straight(
+        self, job: Job, binding: Binding, span: Span, count: int, each: float, turns: Turns | None = None
+    ) -> None:
+        """The next steps without Python, `each` of so many seconds, by whom it is faster: alone or together."""
+        brief = binding.shares == 1 or each * count < AWAKE
         for steps, alone in [(count, True)] if brief else binding.pace.pieces(count):
-            binding.span((job.done, job.done + steps), (span.first, span.last), begins=True)
+            first = job.done
+            binding.span((first, first + steps), (span.first, span.last), begins=True)
+            aside = 0.0 if turns is None else turns.attach(binding.header, first, first + steps)
             begin = time.perf_counter()
             try:
                 execute(binding.header, binding.shares, alone=alone)
             finally:  # Ctrl-C is heard when the steps are done
                 job.done = int(binding.header[H.DONE])
             if not brief:
-                binding.pace.took(steps, alone, time.perf_counter() - begin)
+                binding.pace.took(steps + aside / each, alone, time.perf_counter() - begin)
 
     def _step(self, job: Job, binding: Binding, spans: list[Span], s: int, sums: Any, alone: bool) -> None:
         begins = True

@@ -74,8 +74,8 @@ class ReferenceRunner:
             if not self._step(job, arrays, scalars, result.sums[s]) and result.nonfinite < 0:
                 result.nonfinite = s
             job.done = s + 1
-            if job.done in pauses and job.at_pause is not None:
-                job.at_pause()
+            if job.done in pauses and job.aside is not None:
+                job.aside.run()
         return result
 
     def profile(self, job: Job) -> tuple[list[tuple[int | str, float]], float, int]:

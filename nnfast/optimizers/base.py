@@ -112,7 +112,9 @@ class GradientOptimizer(Optimizer):
 
     def learning_rates(self, first: int, count: int) -> np.ndarray[Any, Any]:
         rate = self._learning_rate
-        rates: Any = rates_of(rate, first, count) if callable(rate) else rate
+        rates: Any = rates_of(rate, first, count) if callable(rate) else np.full(count, rate, np.float64)
+        if self.decay == 0:
+            return np.asarray(rates)
         steps = np.arange(first, first + count, dtype=np.float64)
         return np.asarray(rates / (1.0 + self.decay * steps))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,8 @@ def arguments(part: Any, where: str) -> dict[str, Any]:
             raise DTypeError(f"{where}: config() of {type(part).__name__} gave {config!r}; expected a dictionary")
         return config
     config = {}
-    for name, argument in inspect.signature(type(part)).parameters.items():
+    kind: Any = type(part)
+    for name, argument in _arguments_of(kind).items():
         if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD) or name in _ELSEWHERE:
             continue
         value = getattr(part, name, argument)
@@ -122,9 +124,23 @@ def arguments(part: Any, where: str) -> dict[str, Any]:
 
 def setting_names(part: Any) -> list[str]:
     """Attributes that may be changed at any time and shape what is computed."""
-    checked = [name for cls in type(part).__mro__ for name, value in vars(cls).items() if isinstance(value, Number)]
+    kind: Any = type(part)
     rate = ["learning_rate"] if isinstance(part, GradientOptimizer) else []
-    return list(dict.fromkeys([*rate, *part.scalars, *checked]))
+    return list(dict.fromkeys([*rate, *part.scalars, *_checked_of(kind)]))
+
+
+# A training that is written down often asks this of the same few classes over and over.
+
+
+@lru_cache(256)
+def _arguments_of(kind: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind).parameters
+
+
+@lru_cache(256)
+def _checked_of(kind: type) -> list[str]:
+    """Its attributes that are checked when they are set."""
+    return [name for cls in kind.__mro__ for name, value in vars(cls).items() if isinstance(value, Number)]
 
 
 # ---- parts from data ------------------------------------------------------------------------------------------------

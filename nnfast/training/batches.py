@@ -156,7 +156,7 @@ def repeated(values: np.ndarray[Any, Any], times: int) -> np.ndarray[Any, Any]:
 
 def normalisers(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """What each step's sums are divided by: its weight, or 1 where all of its samples weigh nothing."""
-    return np.where(weights > 0, weights, 1.0)
+    return weights if weights.all() else np.where(weights > 0, weights, 1.0)
 
 
 def tally_of(model: Model, program: Program, rows: np.ndarray[Any, Any] | None) -> Tally:

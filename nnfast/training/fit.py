@@ -219,9 +219,9 @@ def _loop(session: Session, validation: Validation | None, progress: Progress, i
         due, before = hooks.next_due(run.epochs_done, epochs), run.epochs_done
         pauses = None
         if validation is not None:
-            validation.begin()
-            if within:
-                pauses = Pauses(validation.every, epochs, validation.take)
+            aside = validation.begin()
+            if within and aside is not None:
+                pauses = Pauses(validation.every, epochs, aside)
             else:
                 due = min(due, (before // validation.every + 1) * validation.every)
         values = run.job(min(due, epochs), hooks.next_step(run.steps), pauses)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnfast.errors import CheckpointError, NonFiniteWarning, StateError
-from nnfast.protocol import Job, Result
+from nnfast.protocol import Aside, Job, Result
 from nnfast.random import permutation
 from nnfast.training.batches import Data, make_job, normalisers, repeated, tally_of
 from nnfast.training.tally import Tally
@@ -32,11 +32,11 @@ Values = dict[str, np.ndarray[Any, Any]]
 
 
 class Pauses(NamedTuple):
-    """What is to be done after every so many epochs, and after the last, in the midst of a job too."""
+    """What is to be run after every so many epochs, and after the last, in the midst of a job too."""
 
     every: int
     last: int
-    call: Callable[[], None]
+    aside: Aside
 
 
 class Run:
@@ -172,7 +172,7 @@ class ArrayRun(Run):
         begin = time.perf_counter()
         job = self._job(optimizer, steps, batch, order, weights)
         if pauses is not None:
-            job.pauses, job.at_pause = self._pauses(pauses, steps), pauses.call
+            job.pauses, job.aside = self._pauses(pauses, steps), pauses.aside
         before = self.steps
         try:
             result = self.model._programs.run(self._runner, job)

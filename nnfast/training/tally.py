@@ -60,8 +60,11 @@ class Tally:
     @property
     def partial(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Sums and weights of the batches of an epoch that is not complete."""
-        sums, weights = zip(*self._held, strict=True)
-        return np.concatenate(sums), np.concatenate(weights)
+        held = [pair for pair in self._held if len(pair[0])] or self._held[:1]
+        if len(held) > 1:
+            sums, weights = zip(*held, strict=True)
+            held = [(np.concatenate(sums), np.concatenate(weights))]
+        return held[0]
 
     @partial.setter
     def partial(self, held: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]) -> None:
@@ -75,8 +78,8 @@ class Tally:
         self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
     ) -> dict[str, np.ndarray[Any, Any]]:
         data = sums[..., 0].sum(axis=1) / weights.sum(axis=1)
-        penalty = sums[..., 1] @ rows / rows.sum()
-        values = {"loss": data + penalty}
+        penalties = sums[..., 1]
+        values = {"loss": data + penalties @ rows / rows.sum() if penalties.any() else data}
         if self._penalized:
             values["data_loss"] = data
         for metric, columns in self._metrics.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnfast.protocol import Aside
 from nnfast.training.batches import Data, make_job, normalisers, repeated, tally_of
 
 if TYPE_CHECKING:
@@ -35,15 +36,16 @@ def evaluate_data(model: Model, data: Data) -> dict[str, float]:
 class Validation:
     """What is measured every `every` epochs: rows in memory, or whatever `measure()` measures.
 
-    validation.begin()      before a job
-    validation.take()       at each pause of the job that is due
-    validation.values()     after it: one value per pause, by name
+    validation.begin()      before a job: what it does at its pauses
+    validation.take()       or between two jobs
+    validation.values()     after it: one value per pause or call, by name
     """
 
     def __init__(self, model: Model, every: int, data: Data | None, measure: Callable[[], dict[str, float]]) -> None:
         self._model, self.every, self._measure = model, every, measure
         self._data = data if data is not None and data.staged is None else None
-        self._taken: list[Any] = []
+        self._aside: Aside | None = None
+        self._taken: list[dict[str, float]] = []
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,28 +58,31 @@ class Validation:
         """Whether it may be measured at the pauses of a job."""
         return self._data is not None
 
-    def begin(self) -> None:
-        self._taken = []
+    def begin(self) -> Aside | None:
+        """What the next job is to do at its pauses; None where that can be done between jobs only."""
+        self._aside, self._taken = None, []
         model, data = self._model, self._data
-        if data is None:
-            return
-        self._program, runner = model._programs.runner("evaluate")
-        weights = data.batch_weights(None)
-        scalars = model._programs.scalars(self._program)
-        job = make_job(model, data, scalars, steps=len(weights), normalisers=normalisers(weights))
-        again = getattr(runner, "again", None)  # a runner may know how to do the same once more for less
-        quick = again(job) if again is not None else None
-        self._again: Callable[[], Any] = quick if quick is not None else lambda: runner.run(job).sums
+        if data is not None:
+            self._program, runner = model._programs.runner("evaluate")
+            weights = data.batch_weights(None)
+            scalars = model._programs.scalars(self._program)
+            job = make_job(model, data, scalars, steps=len(weights), normalisers=normalisers(weights))
+            self._aside = Aside(runner, job)
+        return self._aside
 
     def take(self) -> None:
-        self._taken.append(self._again() if self._data is not None else self._measure())
+        if self._aside is not None:
+            self._aside.run()
+        else:
+            self._taken.append(self._measure())
 
     def values(self) -> Columns:
-        taken, self._taken = self._taken, []
-        if not taken:
+        if self._aside is None or self._data is None:
+            names = self._taken[0] if self._taken else ()
+            return {f"val_{name}": np.array([values[name] for values in self._taken]) for name in names}
+        if not self._aside.sums:
             return {}
-        if self._data is None:
-            return {f"val_{name}": np.array([values[name] for values in taken]) for name in taken[0]}
+        sums, weights = np.concatenate(self._aside.sums), self._data.batch_weights(None)
         tally = tally_of(self._model, self._program, self._data.batch_rows)
-        weights = repeated(self._data.batch_weights(None), len(taken))
-        return {f"val_{name}": column for name, column in tally.add(np.concatenate(taken), weights).items()}
+        columns = tally.add(sums, repeated(weights, len(sums) // len(weights)))
+        return {f"val_{name}": column for name, column in columns.items()}

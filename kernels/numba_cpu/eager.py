@@ -1,6 +1,6 @@
 """Kernels as the protocol has them: an op called by hand, on arrays, outside any program.
 
-They call the functions of the table that programs run on. A large call is cut into shares like a step of a program.
+They call the functions of the table that programs run on. A large call is cut into shares, see `large_calls.py`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,16 @@ from nnfast.protocol import CUSTOM, Arg, Kernel, OpSpec, num_threads
 
 from . import table
 from .addresses import address_of
-from .barrier import barrier_state
 from .context import WORDS, scratch_bytes
-from .interpreter import H, execute
-from .memory import ELEMENT_STEP, ROW_STEP, share_bounds
+from .large_calls import Shared
+from .memory import scratch_memory
 from .modes import COMPILED
 from .plan import split_of
-from .products import PACK_BYTES, TALL
 
 __all__ = ["make_kernel"]
 
 LAYOUTS = 256  # kept per op; a program that calls with ever new shapes begins anew
-SHARED = 80e-6  # seconds alone, roughly, from which on several threads are worth waking
+SHARED = 40e-6  # seconds alone, roughly, from which on several threads are worth their while
 SPEED = 1e11  # floating-point operations per second of one core, and bytes per second while they fit its cache
 
 
@@ -95,6 +93,7 @@ class Layout(NamedTuple):
     scratch: int  # bytes, 0 if the op wants no context
     shares: int
     sizes: dict[str, int]
+    sparse: int  # whether labels are indices
 
 
 class Compiled:
@@ -107,6 +106,7 @@ class Compiled:
         self._labels = [i for i, arg in enumerate(spec.args) if arg.dtype == "label"]
         self._split = self._split_of(spec)
         self._layouts: dict[Any, Layout] = {}
+        self._shared: dict[Any, Shared] = {}
 
     @staticmethod
     def _split_of(spec: OpSpec) -> str | None:
@@ -127,18 +127,20 @@ class Compiled:
         if layout is None:
             if len(self._layouts) >= LAYOUTS:
                 self._layouts.clear()
+                self._shared.clear()
             layout = self._layouts[key] = self._lay_out(arrays, str(dtype), attributes)
         numbers = [table.number_bits(name, keywords[name]) for name in spec.scalars]
         if layout.shares > 1:
-            pairs = tuple(zip(spec.attributes, attributes, strict=True))
-            Shared(spec, str(dtype), pairs, layout.sizes, self._is_sparse(arrays), layout.shares).run(
-                arrays, numbers, str(self._split)
-            )
+            shared = self._shared.get(key)
+            if shared is None:
+                pairs = tuple(zip(spec.attributes, attributes, strict=True))
+                shared = self._shared[key] = Shared(spec, layout, str(dtype), pairs, arrays)
+            shared.run(arrays, numbers)
             return
         words = layout.template[:]
         memory = None
         if layout.scratch:
-            words[1], words[2], memory = _scratch(layout.scratch)
+            words[1], words[2], memory = scratch_memory(layout.scratch)
         at = layout.arrays
         for a in arrays:
             if a is not None:
@@ -173,90 +175,7 @@ class Compiled:
         moved = sum(a.nbytes for a in arrays if a is not None)
         seconds = (spec.flops(sizes, frozenset()) + moved) / SPEED if self._split else 0.0
         shares = num_threads() if seconds > SHARED else 1
-        return Layout(_c_function(address), template, *places, scratch, shares, sizes)
-
-
-class Shared:
-    """One large call, cut into shares, each a call of its own on one of several threads."""
-
-    def __init__(
-        self, spec: OpSpec, dtype: str, attributes: Any, dims: dict[str, int], sparse: int, shares: int
-    ) -> None:
-        self._spec, self._dtype, self._attributes = spec, dtype, attributes
-        self._dims, self._sparse, self._shares = dims, sparse, shares
-
-    def run(self, arrays: tuple[Any, ...], numbers: list[int], along: str) -> None:
-        spec = self._spec
-        step = ROW_STEP if along == "N" else ELEMENT_STEP
-        spans = share_bounds(self._dims[along], self._shares, step)
-        # What is summed over the rows: each share its own, added in order.
-        names = [arg.name for arg in spec.args]
-        sums = {k: a for k, (arg, a) in enumerate(zip(spec.args, arrays, strict=True)) if _is_sum(arg, a, along)}
-        weights = names.index("dw") if "dw" in names else -1
-        dw = sums.pop(weights, None)  # cut by inputs afterwards
-        parts = {k: [np.zeros_like(a) for _ in spans] for k, a in sums.items()}
-        rows = []
-        for t, (low, high) in enumerate(spans):
-            own = []
-            for k, (arg, a) in enumerate(zip(spec.args, arrays, strict=True)):
-                if a is None or k == weights:
-                    own.append(0)
-                elif k in parts:
-                    own.append(address_of(parts[k][t]))
-                else:
-                    cut = arg.shape[:1] == (along,)
-                    own.append(address_of(a) + (low * (a.strides[0] if a.size else 0) if cut else 0))
-            rows.append((own, self._dims | {along: high - low}, [*numbers]))
-            if "first_row" in spec.scalars:
-                rows[-1][2][spec.scalars.index("first_row")] += low
-        self._execute(spec, rows, self._attributes)
-        for k, a in sums.items():
-            if spec.args[k].role == "out":
-                a[...] = 0
-            for part in parts[k]:
-                a += part
-        if dw is not None:
-            self._weights(arrays, dw)
-
-    def _weights(self, arrays: tuple[Any, ...], dw: Any) -> None:
-        """The weight gradient of `dense_backward`, cut by inputs."""
-        x, _, _, dy, dz = arrays[:5]
-        dz = dy if dz is None else dz
-        inputs, outputs = dw.shape
-        rows: list[Any] = []
-        for low, high in share_bounds(inputs, self._shares, TALL):
-            own = [address_of(x) + low * x.itemsize, address_of(dz), address_of(dw) + low * outputs * dw.itemsize]
-            rows.append((own, {"N": len(x), "L": inputs, "O": outputs, "I": high - low}, []))
-        self._execute(table.spec_of("dense_weights"), rows, ())
-
-    def _execute(self, spec: OpSpec, rows: Any, attributes: Any) -> None:
-        """Lay out one instruction for the interpreter and run it."""
-        letters = table.letters(spec)
-        n_arrays, n_dims = len(spec.args), len(letters) + 1
-        words = np.zeros((self._shares, WORDS + n_arrays + n_dims + len(spec.scalars)), np.int64)
-        need = scratch_bytes(self._dims, self._dtype)
-        memory = [_scratch(need) for _ in rows] if spec.name in table.NEEDS_CONTEXT else []
-        calls = np.zeros(self._shares, np.int64)
-        function = table.address(spec.name, self._dtype, attributes)
-        for t, (addresses, dims, numbers) in enumerate(rows):
-            if memory:
-                words[t, :3] = table.address("product", self._dtype), *memory[t][:2]
-            words[t, WORDS:] = [*addresses, *(dims.get(d, 0) for d in letters), self._sparse, *numbers]
-            cut = next(dims[d] for d in ("I" if spec.name == "dense_weights" else "N", "N", "P") if d in dims)
-            calls[t] = function if cut or t == 0 else 0
-        offsets = np.array([0, WORDS, WORDS + n_arrays, WORDS + n_arrays + n_dims], np.int64)
-        nothing, state = np.zeros(16, np.int64), barrier_state()
-        h = np.zeros(max(H) + 1, np.int64)
-        h[[H.TO_STEP, H.TO_INSTRUCTION, H.INSTRUCTIONS, H.BATCHES, H.SIZE]] = 1
-        h[H.SHARES], h[H.WORDS] = self._shares, words.shape[1]
-        h[H.CALLS_AT], h[H.OFFSETS_AT], h[H.WORDS_AT] = map(address_of, (calls, offsets, words))
-        h[H.FIXES_AT] = h[H.STARTS_AT] = h[H.BASES_AT] = address_of(nothing)
-        h[H.BARRIER_AT] = address_of(state)
-        execute(h, self._shares, alone=False)
-
-
-def _is_sum(arg: Arg, a: Any, along: str) -> bool:
-    return a is not None and arg.role != "in" and along not in arg.shape
+        return Layout(_c_function(address), template, *places, scratch, shares, sizes, self._is_sparse(arrays))
 
 
 def _as_body_takes(arg: Arg, a: Any, dtype: Any) -> list[Any]:
@@ -274,11 +193,3 @@ def _as_body_takes(arg: Arg, a: Any, dtype: Any) -> list[Any]:
 @functools.cache
 def _c_function(address: int) -> Any:
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(address)
-
-
-def _scratch(size: int) -> tuple[int, int, Any]:
-    """Addresses of scratch memory and of that for the product's own use, and what they lie in; see `context.py`."""
-    size += -size % 64
-    memory = np.empty(size + PACK_BYTES + 64, np.uint8)
-    start = address_of(memory) + -address_of(memory) % 64
-    return start, start + size, memory

@@ -16,7 +16,7 @@ from typing import Any
 from numba import carray, types
 
 from . import cache
-from .addresses import at_address, call, enter
+from .addresses import address_of, at_address, call, enter
 from .barrier import barrier
 from .modes import OPTIONS
 from .team import TEAM
@@ -86,12 +86,12 @@ def execute(header: Any, shares: int, *, alone: bool) -> None:
 
     Alone where it is over before others would be awake: that changes no bit.
     """
-    run, address = _interpreter(), header.__array_interface__["data"][0]
-    if alone or shares == 1:
-        run(address, 1, 0)
-        return
-    with TEAM.lend(shares) as crew:
-        crew.run(functools.partial(run, address, crew.size))
+    if not alone and shares > 1:
+        with TEAM.lend(shares) as crew:
+            if crew.size > 1:
+                crew.enter(address(), address_of(header))
+                return
+    _interpreter()(address_of(header), 1, 0)
 
 
 def prepare() -> None:
@@ -106,7 +106,7 @@ def address() -> int:
 
 def repeated(header: Any) -> Callable[[], None]:
     """`execute` for the same header again and again, alone and without giving up the GIL."""
-    return functools.partial(_interpreter(keep_gil=True), header.__array_interface__["data"][0], 1, 0)
+    return functools.partial(_interpreter(keep_gil=True), address_of(header), 1, 0)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import numpy as np
 from nnfast.protocol import Op
 
 from . import table
+from .addresses import address_of
 from .context import scratch_bytes
 from .jobs import Data
 from .plan import Plan, is_compiled
@@ -19,7 +20,7 @@ from .products import PACK_BYTES
 if TYPE_CHECKING:
     from . import NumbaBackend
 
-__all__ = ["ELEMENT_STEP", "ROW_STEP", "Memory", "part_starts", "share_bounds"]
+__all__ = ["ELEMENT_STEP", "ROW_STEP", "Memory", "part_starts", "scratch_memory", "share_bounds"]
 
 ROW_STEP = 16  # shares of rows begin at multiples of this, so that no cache line of the arena is in two shares
 ELEMENT_STEP = 64  # likewise for the flat arrays
@@ -96,3 +97,11 @@ def _enlarge(arrays: list[Any], count: int, size: int, dtype: str, backend: Numb
     size = max(size, *(a.size for a in arrays), 0)
     arrays[:] = [backend.empty(size, dtype) for _ in range(max(count, len(arrays)))]
     return True
+
+
+def scratch_memory(size: int) -> tuple[int, int, Any]:
+    """Addresses of scratch memory and of that for the product's own use, and what they lie in; see `context.py`."""
+    size += -size % 64
+    memory = np.empty(size + PACK_BYTES + 64, np.uint8)
+    start = address_of(memory) + -address_of(memory) % 64
+    return start, start + size, memory

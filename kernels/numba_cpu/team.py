@@ -5,7 +5,8 @@ there depends on the installation. Here the calling thread is executor 0 and sle
 them call one compiled function that gave up the GIL and meets the others at barriers (`barrier.py`).
 
     with TEAM.lend(num_threads()) as crew:
-        crew.run(functools.partial(epoch, arrays, crew.size))  # epoch(arrays, size, executor)
+        crew.enter(interpreter, header)  # compiled code, by its address: see `handover.py`
+        crew.run(call)                   # any call(executor)
 
 There is one team, and who finds it lent gets a crew of one: he does all shares himself, in the same order, so that the
 numbers are the same. That is also what a job inside a job gets, and a process that can start no more threads.
@@ -13,6 +14,7 @@ numbers are the same. That is also what a job inside a job gets, and a process t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -22,6 +24,8 @@ from _thread import LockType, allocate_lock
 from collections.abc import Callable
 from threading import Thread
 from types import TracebackType
+
+from .handover import MOST, Boxes
 
 __all__ = ["TEAM", "Crew", "Team"]
 
@@ -44,12 +48,13 @@ def spread(taken: set[int]) -> None:
     """
     cpu = current_cpu()
     if cpu in taken and cpu >= 0:
-        allowed = os.sched_getaffinity(0)
-        free = allowed - taken
-        if free:
-            os.sched_setaffinity(0, free)
-            os.sched_setaffinity(0, allowed)
-            cpu = current_cpu()
+        with contextlib.suppress(OSError):  # a system may forbid it
+            allowed = os.sched_getaffinity(0)
+            free = allowed - taken
+            if free:
+                os.sched_setaffinity(0, free)
+                os.sched_setaffinity(0, allowed)
+                cpu = current_cpu()
     taken.add(cpu)
 
 
@@ -82,7 +87,7 @@ class Job:
         if next(self._returned) == self.others:  # one step even between threads, so exactly one of them is the last
             self._done.release()
 
-    def lead(self, inboxes: list[SimpleQueue[Job]]) -> None:
+    def lead(self, inboxes: list[SimpleQueue[Job | Wake]]) -> None:
         """Wake the others, then do share 0.
 
         An interrupt (Ctrl-C) may come while they are woken. Those who are awake would then wait at a barrier for ever,
@@ -105,6 +110,19 @@ class Job:
                     return
             except BaseException as error:
                 self.errors.setdefault(0, error)
+
+
+class Wake:
+    """What a sleeping pool thread is sent when a job lies in its box."""
+
+    __slots__ = ("_boxes", "_cpus")
+
+    def __init__(self, boxes: Boxes, cpus: set[int]) -> None:
+        self._boxes, self._cpus = boxes, cpus
+
+    def share(self, executor: int) -> None:
+        spread(self._cpus)
+        self._boxes.serve(executor, lambda cpu: spread({cpu}))
 
 
 class Crew:
@@ -134,6 +152,16 @@ class Crew:
         if job.errors:
             raise job.errors[min(job.errors)]
 
+    def enter(self, interpreter: int, header: int) -> None:
+        """interpreter(header, size, executor), compiled and given by its address, by all executors at the same time."""
+        team = self._team
+        inboxes, boxes = team.inboxes(self.size, self._lent), team.boxes
+
+        def wake(executor: int, cpus: set[int]) -> None:
+            inboxes[executor - 1].put(Wake(boxes, cpus))
+
+        boxes.lead(interpreter, header, self.size, current_cpu(), wake)
+
     def __enter__(self) -> Crew:
         return self
 
@@ -154,12 +182,19 @@ class Team:
     def forget(self) -> None:
         """Begin anew, without threads: what a forked child needs, which inherits locks but no threads."""
         self._lock = allocate_lock()
-        self._inboxes: list[SimpleQueue[Job]] = []
+        self._inboxes: list[SimpleQueue[Job | Wake]] = []
+        self._boxes: Boxes | None = None
+
+    @property
+    def boxes(self) -> Boxes:
+        if self._boxes is None:
+            self._boxes = Boxes()
+        return self._boxes
 
     def lend(self, n: int) -> Crew:
         """`n` executors if the team is free and has, or can start, n−1 threads; else the caller alone. Never waits."""
         lock = self._lock
-        if n <= 1 or not lock.acquire(blocking=False):
+        if not 1 < n <= MOST or not lock.acquire(blocking=False):
             return Crew(self, 1, None)
         try:
             self._start(n - 1)
@@ -171,7 +206,7 @@ class Team:
             raise
         return Crew(self, n, lock)
 
-    def inboxes(self, size: int, lent: LockType | None) -> list[SimpleQueue[Job]]:
+    def inboxes(self, size: int, lent: LockType | None) -> list[SimpleQueue[Job | Wake]]:
         """Where to wake the pool threads of a crew that was given this lock."""
         if lent is not self._lock:
             raise RuntimeError("these threads were lent before a fork, and are not in this process; lend again")
@@ -179,12 +214,12 @@ class Team:
 
     def _start(self, count: int) -> None:
         while len(self._inboxes) < count:
-            inbox: SimpleQueue[Job] = SimpleQueue()
+            inbox: SimpleQueue[Job | Wake] = SimpleQueue()
             executor = len(self._inboxes) + 1
             Thread(target=self._serve, args=(executor, inbox), name=f"nnfast-{executor}", daemon=True).start()
             self._inboxes.append(inbox)
 
-    def _serve(self, executor: int, inbox: SimpleQueue[Job]) -> None:
+    def _serve(self, executor: int, inbox: SimpleQueue[Job | Wake]) -> None:
         while True:
             inbox.get().share(executor)  # no name for the job: it would keep its arrays alive until the next one
 

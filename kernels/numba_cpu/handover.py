@@ -1,0 +1,162 @@
+"""How a job reaches pool threads: through a box of their own, without Python where they are still awake.
+
+A thread that has done its share lingers in compiled code for a fraction of a millisecond before it goes back to sleep
+in Python. A job that comes meanwhile (the next batch, the next call of a kernel) starts within a microsecond, where to
+wake a thread and to hear of it again takes 70 of them. Who lingers gives way to whoever wants the processor.
+
+    boxes = Boxes()
+    boxes.lead(interpreter, header, 3, cpu, wake)  # here: executor 0 of three; `wake` is called for each who sleeps
+    boxes.serve(executor, move)                    # there, when woken
+
+A box holds the state of one executor; box 0 is the leader's and says what is to be run. The words are read and changed
+by compiled code, in an order that `atomics.py` vouches for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+
+from . import cache
+from .addresses import enter
+from .atomics import LINE, NAP, current_cpu, let_others, load, nap, pause, store, swap
+from .barrier import SPINS, YIELDS
+from .modes import OPTIONS
+
+__all__ = ["MOST", "Boxes"]
+
+MOST = 1024  # executors
+LINGER = 1_000  # times that others are let before a thread goes to sleep, 0.2 to 0.4 ms where nobody else is about
+
+WORDS = LINE // 8  # of a box
+STATE, CPU = 0, 1  # of every box; CPU is where its thread was last
+STAGE, HEADER, INTERPRETER, EXECUTORS, ASLEEP = 2, 3, 4, 5, 6  # of box 0
+
+SLEEPING, LINGERING, POSTED, MOVING = 0, 1, 2, 3  # states; MOVING: posted, to a thread on the leader's own processor
+NEW, HANDED, DONE = 0, 1, 2  # stages of a job: not begun, in all boxes, run
+
+SIGNATURE = types.void(types.CPointer(types.int64), types.int64, types.int64)
+
+
+class Boxes:
+    """The boxes of one team. Their memory is never freed: at exit a thread may still be looking into it."""
+
+    def __init__(self) -> None:
+        raw = (ctypes.c_char * ((MOST + 1) * LINE))()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
+        start = -ctypes.addressof(raw) % LINE
+        self._words: Any = np.frombuffer(raw, "i8", MOST * WORDS, start)  # type: ignore[call-overload]
+        self._address = ctypes.addressof(raw) + start
+
+    def lead(
+        self, interpreter: int, header: int, executors: int, cpu: int, wake: Callable[[int, set[int]], object]
+    ) -> None:
+        """Run interpreter(header, executors, executor) with all executors, the first of which runs on this `cpu`.
+
+        `wake(executor, cpus)` has a sleeping thread call `serve`, on none of the processors where others are already.
+        An interrupt (Ctrl-C) may come between any two instructions of Python. What has begun is finished all the same,
+        since others would wait at a barrier for ever; then the interrupt is raised. Who is woken twice does nothing.
+        """
+        words, lead, failed = self._words, _lead(), None
+        _serve()  # what can fail does so here
+        words[HEADER], words[INTERPRETER], words[EXECUTORS], words[CPU] = header, interpreter, executors, cpu
+        words[STAGE] = NEW
+        while words[STAGE] != DONE:
+            try:
+                if words[STAGE] == NEW:
+                    lead(self._address, 0, 0)
+                if words[STAGE] == HANDED:  # somebody sleeps
+                    asleep = [i for i in range(1, executors) if words[i * WORDS + ASLEEP]]
+                    cpus = {cpu, *(int(words[i * WORDS + CPU]) for i in range(1, executors) if i not in asleep)}
+                    for executor in asleep:
+                        wake(executor, cpus)
+                    lead(self._address, 0, 0)
+            except BaseException as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def serve(self, executor: int, move: Callable[[int], object]) -> None:
+        """Do shares as long as jobs keep coming; `move` this thread away from a processor, if asked to."""
+        state = executor * WORDS + STATE
+        _serve()(self._address, executor, 0)
+        while self._words[state] == MOVING:
+            move(int(self._words[CPU]))
+            self._words[state] = POSTED
+            _serve()(self._address, executor, 0)
+
+
+@functools.cache
+def _lead() -> Any:
+    return _function("lead", _build_lead)
+
+
+@functools.cache
+def _serve() -> Any:
+    return _function("serve", _build_serve)
+
+
+def _function(name: str, build: Callable[[], Callable[..., None]]) -> Any:
+    address = cache.compile_cfunc(name, build, SIGNATURE, OPTIONS).address
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
+
+
+def _build_lead() -> Callable[..., None]:
+    def lead(base: Any, _: Any, __: Any) -> None:
+        words = carray(base, (MOST * WORDS,))
+        executors = words[EXECUTORS]
+        if words[STAGE] == NEW:
+            asleep = 0
+            for i in range(WORDS, executors * WORDS, WORDS):
+                state = words[i : i + 1]
+                beside = words[CPU] < 0 or words[i + CPU] != words[CPU]
+                words[i + ASLEEP] = not swap(state, LINGERING, POSTED if beside else MOVING)
+                if words[i + ASLEEP]:
+                    store(state, POSTED)
+                    asleep += 1
+            words[STAGE] = HANDED
+            if asleep:
+                return
+        enter(words[INTERPRETER], words[HEADER], executors, 0)
+        for i in range(WORDS, executors * WORDS, WORDS):
+            waited = 0
+            while load(words[i : i + 1]) >= POSTED:
+                if waited < SPINS:
+                    pause()
+                elif waited < SPINS + YIELDS:
+                    let_others()
+                else:
+                    nap(NAP)
+                waited += 1
+        words[STAGE] = DONE
+
+    return lead
+
+
+def _build_serve() -> Callable[..., None]:
+    def serve(base: Any, executor: Any, _: Any) -> None:
+        words = carray(base, (MOST * WORDS,))
+        at = executor * WORDS
+        state = words[at : at + 1]
+        while True:
+            waited = 0
+            while load(state) == LINGERING:
+                if waited < SPINS:
+                    pause()
+                elif waited < SPINS + LINGER:
+                    let_others()
+                elif swap(state, LINGERING, SLEEPING):
+                    return
+                waited += 1
+            if load(state) != POSTED:
+                return
+            enter(words[INTERPRETER], words[HEADER], words[EXECUTORS], executor)
+            words[at + CPU] = current_cpu()
+            store(state, LINGERING)
+
+    return serve

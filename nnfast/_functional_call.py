@@ -54,6 +54,8 @@ def read(given: Mapping[str, Any], follow: Mapping[str, Any] | None = None) -> t
 
 def _own_dtype(name: str, a: Any, host: Array) -> DType | None:
     """The dtype that an argument brings along; None for integers and for plain Python numbers and sequences."""
+    if type(a) is np.ndarray and (a.dtype is FLOAT32 or a.dtype is FLOAT64):  # as nearly always
+        return a.dtype
     if host.dtype.kind != "f" or (isinstance(a, (list, tuple, int, float)) and not isinstance(a, np.generic)):
         return None
     native: DType = host.dtype.newbyteorder("=")

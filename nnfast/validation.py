@@ -182,7 +182,7 @@ def _class_indices(name: str, a: Array, rows: int, classes: int) -> Array:
         )
     # A uint64 too large for int64 wraps to a negative number, so the check of the converted array finds it too.
     indices = np.ascontiguousarray(a.astype(np.int64, copy=False))
-    if indices.min() < 0 or indices.max() >= classes:
+    if indices.view(np.uint64).max() >= classes:  # where a negative number is a very large one
         row = int(np.flatnonzero((indices < 0) | (indices >= classes))[0])
         raise DataError(
             f"{name}[{row}] is {a[row]}, which is no class; there are {classes} classes, numbered 0 to {classes - 1}"

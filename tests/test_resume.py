@@ -218,6 +218,12 @@ def test_a_function_may_save_too(backend, tmp_path):
 # ---- what ModelCheckpoint writes, and when --------------------------------------------------------------------------
 
 
+def test_a_missing_folder_is_made(tmp_path):
+    path = tmp_path / "runs" / "today" / "run.nnfast"
+    fit(classifier(), epochs=1, callbacks=[nn.ModelCheckpoint(path, keep_best=True)])
+    assert sorted(p.name for p in path.parent.iterdir()) == ["run.best.nnfast", "run.nnfast"]
+
+
 def test_checkpoints_are_written_when_due_and_at_the_end(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(nn.Model, "save", lambda self, path: written.append((self.optimizer.steps, Path(path).name)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import inspect
+import struct
 from array import array
 from typing import Any, NamedTuple
 
@@ -55,7 +56,10 @@ def _typed(spec: OpSpec) -> list[int]:
 
 def _dtype(typed: list[int], arrays: tuple[Any, ...]) -> Any:
     """The working dtype of a call."""
-    return next((a.dtype for a in (arrays[i] for i in typed) if a is not None), None)
+    for i in typed:
+        if arrays[i] is not None:
+            return arrays[i].dtype
+    return None
 
 
 class Body:
@@ -129,8 +133,8 @@ class Compiled:
                 self._layouts.clear()
                 self._shared.clear()
             layout = self._layouts[key] = self._lay_out(arrays, str(dtype), attributes)
-        numbers = [table.number_bits(name, keywords[name]) for name in spec.scalars]
         if layout.shares > 1:
+            numbers = [table.number_bits(name, keywords[name]) for name in spec.scalars]
             shared = self._shared.get(key)
             if shared is None:
                 pairs = tuple(zip(spec.attributes, attributes, strict=True))
@@ -147,8 +151,11 @@ class Compiled:
                 words[at] = address_of(a)
             at += 1
         at = layout.numbers
-        for bits in numbers:
-            words[at] = bits
+        for name in spec.scalars:
+            if name in table.INTEGERS:
+                words[at] = table.number_bits(name, keywords[name])
+            else:
+                _put_float(words, 8 * at, keywords[name])
             at += 1
         start = words.buffer_info()[0]
         layout.function(start + 8 * layout.arrays, start + 8 * layout.dims, start + 8 * layout.numbers, start)
@@ -188,6 +195,9 @@ def _as_body_takes(arg: Arg, a: Any, dtype: Any) -> list[Any]:
     if not a.flags.writeable:  # to Numba that is another type, which the checked product does not mix with others
         a = a.copy()
     return [a.reshape(1)] if a.ndim == 0 else [a]
+
+
+_put_float = struct.Struct("d").pack_into
 
 
 @functools.cache

@@ -78,5 +78,10 @@ class ModelCheckpoint(Monitoring):
             self._saved = steps
 
     def _write(self, model: Model, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        model.save(path)
+        from nnfast.storage.files import MissingFileError  # with the first file, not with the library
+
+        try:
+            model.save(path)
+        except MissingFileError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            model.save(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -105,8 +106,10 @@ def test_fused_dense_is_dense_then_activation(backend: Any, rng: Any, dtype: Any
     backend.kernel("dense_backward")(x, w, y, dy, *got, alpha=0.3, activation=activation)
     backend.kernel(f"{activation}_backward")(y, dy, want[0], **alpha)
     backend.kernel("dense_backward")(x, w, None, want[0], None, *want[1:], alpha=0.0, activation="linear")
+    # Walked by Python, a float32 times a float64 scalar is a float64, and so is rounded elsewhere.
+    plain = backend.name == "numba" and os.environ.get("NUMBA_DISABLE_JIT") == "1"
     for g, e in zip(got, want, strict=True):
-        assert_parity(g, e)
+        assert_parity(g, e, limit=1e-6 if plain else 0)
 
 
 def loss_pair(backend: Any, op: str, y: Any, **keywords: Any) -> tuple[Any, Any]:

@@ -7,15 +7,17 @@ another has stored also sees everything that the other wrote before, on processo
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic
 
+from .addresses import at_address
 from .modes import jit
 
-__all__ = ["LINE", "NAP", "add_one", "current_cpu", "let_others", "load", "nap", "pause", "store", "swap"]
+__all__ = ["LINE", "NAP", "add_one", "current_cpu", "let_others", "load", "nap", "now", "pause", "store", "swap"]
 
 LINE = 128  # bytes: two cache lines of most processors, which fetch them in pairs; one of Apple's
 NAP = 50  # what `nap` is called with: µs
@@ -25,15 +27,29 @@ if sys.platform == "win32":
 
     from llvmlite import binding
 
-    for _name in ("SwitchToThread", "Sleep"):
+    for _name in ("SwitchToThread", "Sleep", "QueryPerformanceCounter"):
         _function = getattr(ctypes.windll.kernel32, _name)
         binding.add_symbol(_name, ctypes.cast(_function, ctypes.c_void_p).value)
     let_others = types.ExternalFunction("SwitchToThread", types.int32())
     nap = types.ExternalFunction("Sleep", types.void(types.uint32))
     NAP = 1  # ms; Windows knows nothing shorter
+    _counter = types.ExternalFunction("QueryPerformanceCounter", types.int32(types.CPointer(types.int64)))
+
+    def _now(at: int) -> int:
+        _counter(at_address(at, types.int64))
+        return int(carray(at_address(at, types.int64), (1,))[0]) * 100  # it counts 10 million per second
+
 else:
     let_others = types.ExternalFunction("sched_yield", types.int32())
     nap = types.ExternalFunction("usleep", types.int32(types.uint32))
+    _clock = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.CPointer(types.int64)))
+    MONOTONIC = int(time.CLOCK_MONOTONIC)
+
+    def _now(at: int) -> int:
+        _clock(MONOTONIC, at_address(at, types.int64))
+        read = carray(at_address(at, types.int64), (2,))
+        return int(read[0] * 1_000_000_000 + read[1])
+
 
 if sys.platform == "linux":
     _get_cpu = types.ExternalFunction("sched_getcpu", types.int32())
@@ -47,6 +63,7 @@ else:
         return -1
 
 
+now: Any = jit(_now)  # a clock's nanoseconds; it writes to two words at this address
 current_cpu: Any = jit(_current_cpu)  # the number of the processor that this thread runs on; −1: unknown
 
 

@@ -2,7 +2,8 @@
 
 A thread that has done its share lingers in compiled code for a fraction of a millisecond before it goes back to sleep
 in Python. A job that comes meanwhile (the next batch, the next call of a kernel) starts within a microsecond, where to
-wake a thread and to hear of it again takes 70 of them. Who lingers gives way to whoever wants the processor.
+wake a thread and to hear of it again takes 70 of them. Who lingers gives way to whoever wants the processor, and if
+there is somebody, goes to sleep: a sleeper who is woken gets the processor sooner than one who keeps giving it away.
 
     boxes = Boxes()
     boxes.lead(interpreter, header, 3, cpu, wake)  # here: executor 0 of three; `wake` is called for each who sleeps
@@ -24,7 +25,7 @@ from numba import carray, types
 
 from . import cache
 from .addresses import enter
-from .atomics import LINE, NAP, current_cpu, let_others, load, nap, pause, store, swap
+from .atomics import LINE, NAP, current_cpu, let_others, load, nap, now, pause, store, swap
 from .barrier import SPINS, YIELDS
 from .modes import OPTIONS
 
@@ -33,9 +34,12 @@ __all__ = ["MOST", "Boxes"]
 MOST = 1024  # executors
 LINGER = 1_000  # times that others are let before a thread goes to sleep, 0.2 to 0.4 ms where nobody else is about
 
+CROWDED = 20_000  # ns: who gave way for longer shares the processor with somebody, and rather sleeps,
+SHY = 64  # for as many jobs
+
 WORDS = LINE // 8  # of a box
-STATE, CPU = 0, 1  # of every box; CPU is where its thread was last
-STAGE, HEADER, INTERPRETER, EXECUTORS, ASLEEP = 2, 3, 4, 5, 6  # of box 0
+STATE, CPU, ASLEEP, RESERVE, CLOCK = 0, 1, 2, 3, 4  # CPU: where its thread was last; CLOCK: two words
+STAGE, HEADER, INTERPRETER, EXECUTORS, ADDRESS = 6, 7, 8, 9, 10  # of box 0; ADDRESS: its own
 
 SLEEPING, LINGERING, POSTED, MOVING = 0, 1, 2, 3  # states; MOVING: posted, to a thread on the leader's own processor
 NEW, HANDED, DONE = 0, 1, 2  # stages of a job: not begun, in all boxes, run
@@ -51,7 +55,7 @@ class Boxes:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
         start = -ctypes.addressof(raw) % LINE
         self._words: Any = np.frombuffer(raw, "i8", MOST * WORDS, start)  # type: ignore[call-overload]
-        self._address = ctypes.addressof(raw) + start
+        self._address = self._words[ADDRESS] = ctypes.addressof(raw) + start
 
     def lead(
         self, interpreter: int, header: int, executors: int, cpu: int, wake: Callable[[int, set[int]], object]
@@ -123,13 +127,20 @@ def _build_lead() -> Callable[..., None]:
             if asleep:
                 return
         enter(words[INTERPRETER], words[HEADER], executors, 0)
+        clock, most = words[ADDRESS] + CLOCK * 8, SPINS + YIELDS
+        if words[RESERVE]:
+            words[RESERVE] -= 1
+            most = SPINS
         for i in range(WORDS, executors * WORDS, WORDS):
             waited = 0
             while load(words[i : i + 1]) >= POSTED:
                 if waited < SPINS:
                     pause()
-                elif waited < SPINS + YIELDS:
+                elif waited < most:
+                    begin = now(clock)
                     let_others()
+                    if now(clock) - begin > CROWDED:
+                        words[RESERVE], most = SHY, 0
                 else:
                     nap(NAP)
                 waited += 1
@@ -142,14 +153,20 @@ def _build_serve() -> Callable[..., None]:
     def serve(base: Any, executor: Any, _: Any) -> None:
         words = carray(base, (MOST * WORDS,))
         at = executor * WORDS
-        state = words[at : at + 1]
+        state, clock = words[at : at + 1], words[ADDRESS] + (at + CLOCK) * 8
         while True:
-            waited = 0
+            waited, most = 0, SPINS + LINGER
+            if words[at + RESERVE]:
+                words[at + RESERVE] -= 1
+                most = SPINS
             while load(state) == LINGERING:
                 if waited < SPINS:
                     pause()
-                elif waited < SPINS + LINGER:
+                elif waited < most:
+                    begin = now(clock)
                     let_others()
+                    if now(clock) - begin > CROWDED:
+                        words[at + RESERVE], most = SHY, 0
                 elif swap(state, LINGERING, SLEEPING):
                     return
                 waited += 1

@@ -41,10 +41,8 @@ class Counting:
         self.state, self.words = barriers.barrier_state(), np.zeros(2048, np.int64)
         self.words[0] = self.state.ctypes.data
     def run(self):
-        with self.team.lend(self.n) as crew:
-            assert crew.size == self.n
-            self.state[0] = 0
-            crew.enter(count.address, self.words.ctypes.data)
+        self.state[0] = 0
+        assert self.team.enter(self.n, count.address, self.words.ctypes.data)
     @property
     def done(self):
         assert self.words[1] == 0, "somebody was ahead, or behind"
@@ -53,7 +51,7 @@ class Counting:
 if modes.COMPILED:
     space: dict = {}
     exec(PREAMBLE, space)
-    Counting, handover = space["Counting"], space["handover"]
+    Counting, handover, count_address = space["Counting"], space["handover"], space["count"].address
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 pinning = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a way to pin a process to one CPU")
@@ -83,15 +81,18 @@ def states(jobs):
     return [int(jobs.team.boxes._words[i * handover.WORDS + handover.STATE]) for i in range(1, jobs.n)]
 
 
+def wait_for_sleep(jobs):
+    until = time.monotonic() + 20
+    while states(jobs) != [handover.SLEEPING] * (jobs.n - 1):
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
 def test_who_was_not_called_for_a_while_sleeps_and_is_woken():
     jobs = Counting(3)
     for again in range(3):
         jobs.run()
-        for _ in range(1000):
-            if states(jobs) == [handover.SLEEPING] * 2:
-                break
-            time.sleep(0.005)
-        assert states(jobs) == [handover.SLEEPING] * 2
+        wait_for_sleep(jobs)
         assert jobs.done == [again + 1] * 3
 
 
@@ -143,7 +144,7 @@ def test_more_executors_than_boxes_are_none():
 def test_an_interrupt_while_others_are_woken_ends_no_job_halfway(at, heard):
     jobs = Counting(4)
     jobs.run()
-    time.sleep(0.1)  # all asleep
+    wait_for_sleep(jobs)
     real = list(jobs.team._inboxes)
 
     class Interrupted:
@@ -165,42 +166,86 @@ def test_an_interrupt_while_others_are_woken_ends_no_job_halfway(at, heard):
     assert jobs.done == [3] * 4
 
 
-@posix
-def test_interrupts_at_any_moment(usual_ctrl_c):
-    """Jobs in a row while Ctrl-C is pressed every fraction of a millisecond: none is lost and none is done twice."""
-    jobs = Counting(3)
-    stop, interrupted = threading.Event(), 0
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a clock that interrupts")
+@pytest.mark.parametrize("n", [2, 3])
+def test_interrupts_at_any_moment(n, usual_ctrl_c):
+    """Every fraction of a millisecond, between any two instructions: no job is lost, done twice, or the last."""
+    jobs = Counting(n)
+    jobs.run()
+    armed, interrupted = [False], 0
 
-    def press():
-        while not stop.is_set():
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            time.sleep(3e-4)
+    def press(*_):
+        if armed[0]:
+            armed[0] = False  # once per attempt: what follows on an interrupt is not under test
+            raise KeyboardInterrupt
 
-    pressing = threading.Thread(target=press)
-    done = 0
+    before = signal.signal(signal.SIGALRM, press)
+    signal.setitimer(signal.ITIMER_REAL, 2e-4, 2e-4)
     try:
-        pressing.start()
         until = time.monotonic() + 2
         while time.monotonic() < until:
             try:
-                jobs.run()
+                armed[0] = True
+                while True:
+                    jobs.state[0] = 0
+                    jobs.team.enter(n, count_address, jobs.words.ctypes.data)
             except KeyboardInterrupt:
                 interrupted += 1
-    except KeyboardInterrupt:  # between two jobs
-        pass
     finally:
-        while True:
-            try:
-                stop.set()
-                pressing.join()
-                time.sleep(0.01)
-                break
-            except KeyboardInterrupt:
-                pass
-    done = jobs.done
-    assert len(set(done)) == 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 100
+    before = jobs.done
+    assert len(set(before)) == 1
+    jobs.run()  # nobody has kept the team
+    assert jobs.done == [before[0] + 1] * n
+
+
+def test_one_leads_at_a_time():
+    """Four threads want the team: each is led, or told that it is not, and every job that began was done by all."""
+    jobs = [Counting(3) for _ in range(4)]
+    for other in jobs[1:]:
+        other.team = jobs[0].team
+    led = [0] * 4
+
+    def client(i):
+        for _ in range(300):
+            jobs[i].state[0] = 0
+            led[i] += jobs[i].team.enter(3, count_address, jobs[i].words.ctypes.data)
+
+    clients = [threading.Thread(target=client, args=(i,)) for i in range(4)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join(60)
+    assert [j.done for j in jobs] == [[n] * 3 for n in led]
+    assert sum(led) > 0
+
+
+def test_who_holds_the_team_keeps_others_from_leading():
+    jobs = Counting(3)
     jobs.run()
-    assert jobs.done == [done[0] + 1] * 3
+    with jobs.team.lend(3) as crew:
+        assert crew.size == 3
+        assert not jobs.team.enter(3, count_address, jobs.words.ctypes.data)
+        crew.run(lambda executor: None)
+    assert jobs.done == [1] * 3
+    jobs.run()
+    assert jobs.done == [2] * 3
+
+
+def test_a_thread_that_cannot_be_moved_does_its_share(monkeypatch):
+    jobs = Counting(3)
+
+    def refused(taken):
+        raise MemoryError
+
+    monkeypatch.setattr(space["teams"], "spread", refused)
+    for _ in range(20):
+        jobs.run()
+        words = jobs.team.boxes._words
+        words[handover.WORDS + handover.CPU] = words[handover.CPU]
+    assert jobs.done == [20] * 3
 
 
 @posix

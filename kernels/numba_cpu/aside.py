@@ -23,7 +23,7 @@ class Turns:
     """A job that has been filled into its binding, to be run once at each of `pauses`: after so many steps of another.
 
     turns.attach(header, first, end)    the interpreter takes the turns by itself, those of the steps first … end − 1
-    turns.take()                        or somebody calls for each
+    turns.take()                        or somebody calls for each: one way or the other for all turns of a job
     turns.sums(done, columns)           (turns · steps, columns), of the turns that came until a step was over
     """
 
@@ -41,6 +41,19 @@ class Turns:
         header[H.ASIDE_AT], header[H.INTERPRETER_AT] = address_of(self._binding.header), address()
         header[H.ASIDE_SUMS_AT], header[H.ASIDE_BYTES] = address_of(self._sums), self._sums.strides[0]
         return (self._before(end) - begin) * self._seconds
+
+    def suits(self, executors: int) -> bool:
+        """Whether so many executors take a turn as fast as any number would."""
+        return self._binding.shares <= executors or self._seconds < AWAKE
+
+    def evened(self, pieces: list[tuple[int, bool]], first: int) -> list[tuple[int, bool]]:
+        """The pieces of `Pace`, the first as long as to its next pause: else only the second would have turns."""
+        if len(pieces) < 2:
+            return pieces
+        (tried, alone), (rest, otherwise) = pieces
+        at, count = self._before(first + tried - 1), tried + rest
+        longer = min(int(self._pauses[at]) - first, count) if at < len(self._pauses) else tried
+        return [(longer, alone), (count - longer, otherwise)][: 1 + (longer < count)]
 
     def take(self) -> None:
         """The next turn, now."""

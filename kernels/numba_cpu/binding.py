@@ -316,10 +316,11 @@ class Binding:
         h[H.PAUSES] = 0
         numbers = np.asarray(job.scalars, np.float64).tobytes(), job.key
         if numbers != self._numbers:
-            self._numbers = numbers
+            self._numbers = None  # until all are in their places
             values = np.frombuffer(numbers[0], np.int64)
             self._words[:, :, self._scalar_words] = values[self._scalar_places]
             self._words[:, :, self._key_words] = table.number_bits("key", job.key)
+            self._numbers = numbers
         return sums
 
     def span(self, steps: tuple[int, int], instructions: tuple[int, int], *, begins: bool) -> None:

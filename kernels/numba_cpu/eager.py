@@ -126,13 +126,14 @@ class Compiled:
         dtype = _dtype(self._typed, arrays)
         attributes = tuple([keywords[name] for name in spec.attributes])
         shapes = tuple([None if a is None else a.shape for a in arrays])
-        key = dtype, attributes, shapes, num_threads()
+        threads = num_threads()
+        key = dtype, attributes, shapes, threads
         layout = self._layouts.get(key)
         if layout is None:
             if len(self._layouts) >= LAYOUTS:
                 self._layouts.clear()
                 self._shared.clear()
-            layout = self._layouts[key] = self._lay_out(arrays, str(dtype), attributes)
+            layout = self._layouts[key] = self._lay_out(arrays, str(dtype), attributes, threads)
         if layout.shares > 1:
             numbers = [table.number_bits(name, keywords[name]) for name in spec.scalars]
             shared = self._shared.get(key)
@@ -164,7 +165,7 @@ class Compiled:
     def _is_sparse(self, arrays: tuple[Any, ...]) -> int:
         return int(any(arrays[i].ndim == 1 for i in self._labels))
 
-    def _lay_out(self, arrays: tuple[Any, ...], dtype: str, attributes: tuple[Any, ...]) -> Layout:
+    def _lay_out(self, arrays: tuple[Any, ...], dtype: str, attributes: tuple[Any, ...], threads: int) -> Layout:
         spec = self._spec
         sizes: dict[str, int] = {}
         for arg, a in zip(spec.args, arrays, strict=True):
@@ -181,7 +182,7 @@ class Compiled:
         template = array("q", [*context, *[0] * len(arrays), *dims, *[0] * (len(spec.scalars) + 1)])
         moved = sum(a.nbytes for a in arrays if a is not None)
         seconds = (spec.flops(sizes, frozenset()) + moved) / SPEED if self._split else 0.0
-        shares = num_threads() if seconds > SHARED else 1
+        shares = threads if seconds > SHARED else 1
         return Layout(_c_function(address), template, *places, scratch, shares, sizes, self._is_sparse(arrays))
 
 

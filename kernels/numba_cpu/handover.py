@@ -9,12 +9,13 @@ there is somebody, goes to sleep: a sleeper who is woken gets the processor soon
     boxes.lead(interpreter, header, 3, cpu, wake)  # here: executor 0 of three; `wake` is called for each who sleeps
     boxes.serve(executor, move)                    # there, when woken
 
-A box holds the state of one executor; box 0 is the leader's and says what is to be run. The words are read and changed
-by compiled code, in an order that `atomics.py` vouches for.
+A box holds the state of one executor; box 0 is the leader's and says what is to be run, and whether anybody is leading.
+The words are read and changed by compiled code, in an order that `atomics.py` vouches for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 from collections.abc import Callable
@@ -24,7 +25,7 @@ import numpy as np
 from numba import carray, types
 
 from . import cache
-from .addresses import enter
+from .addresses import address_of, at_address, enter
 from .atomics import LINE, NAP, current_cpu, let_others, load, nap, now, pause, store, swap
 from .barrier import SPINS, YIELDS
 from .modes import OPTIONS
@@ -39,10 +40,14 @@ SHY = 64  # for as many jobs
 
 WORDS = LINE // 8  # of a box
 STATE, CPU, ASLEEP, RESERVE, CLOCK = 0, 1, 2, 3, 4  # CPU: where its thread was last; CLOCK: two words
-STAGE, HEADER, INTERPRETER, EXECUTORS, ADDRESS = 6, 7, 8, 9, 10  # of box 0; ADDRESS: its own
+BUSY, HEADER, INTERPRETER, EXECUTORS, ADDRESS = 6, 7, 8, 9, 10  # of box 0; ADDRESS: its own
 
-SLEEPING, LINGERING, POSTED, MOVING = 0, 1, 2, 3  # states; MOVING: posted, to a thread on the leader's own processor
-NEW, HANDED, DONE = 0, 1, 2  # stages of a job: not begun, in all boxes, run
+# States of an executor. MOVING: posted, to a thread on the leader's own processor.
+SLEEPING, LINGERING, POSTED, MOVING = 0, 1, 2, 3
+
+# What somebody wants of the team: words of his own, and how far it is. Only who has made BUSY 1 may go on.
+STAGE, REQUEST = 0, (HEADER, INTERPRETER, EXECUTORS, CPU)  # the words 1 … 4 go into those words of box 0
+NEW, CLAIM, REFUSED, HANDED, CLAIMED, DONE = range(6)
 
 SIGNATURE = types.void(types.CPointer(types.int64), types.int64, types.int64)
 
@@ -59,38 +64,51 @@ class Boxes:
 
     def lead(
         self, interpreter: int, header: int, executors: int, cpu: int, wake: Callable[[int, set[int]], object]
-    ) -> None:
-        """Run interpreter(header, executors, executor) with all executors, the first of which runs on this `cpu`.
+    ) -> bool:
+        """Run interpreter(header, executors, executor) with all executors, or say False: somebody else leads them.
 
-        `wake(executor, cpus)` has a sleeping thread call `serve`, on none of the processors where others are already.
-        An interrupt (Ctrl-C) may come between any two instructions of Python. What has begun is finished all the same,
-        since others would wait at a barrier for ever; then the interrupt is raised. Who is woken twice does nothing.
+        The caller is executor 0, on this `cpu`. `wake(executor, cpus)` has a sleeping thread call `serve`, on none of
+        the processors where others are already. An interrupt (Ctrl-C) may come between two instructions of Python. What
+        has begun is finished all the same, since others would wait at a barrier for ever; then the interrupt is raised.
         """
         words, lead, failed = self._words, _lead(), None
         _serve()  # what can fail does so here
-        words[HEADER], words[INTERPRETER], words[EXECUTORS], words[CPU] = header, interpreter, executors, cpu
-        words[STAGE] = NEW
-        while words[STAGE] != DONE:
-            try:
-                if words[STAGE] == NEW:
-                    lead(self._address, 0, 0)
-                if words[STAGE] == HANDED:  # somebody sleeps
-                    asleep = [i for i in range(1, executors) if words[i * WORDS + ASLEEP]]
-                    cpus = {cpu, *(int(words[i * WORDS + CPU]) for i in range(1, executors) if i not in asleep)}
-                    for executor in asleep:
-                        wake(executor, cpus)
-                    lead(self._address, 0, 0)
-            except BaseException as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
+        request = np.array([NEW, header, interpreter, executors, cpu])
+        try:
+            while request[STAGE] in (NEW, HANDED):
+                try:
+                    if request[STAGE] == NEW:
+                        lead(self._address, address_of(request), 0)
+                    if request[STAGE] == HANDED:  # somebody sleeps; who is woken twice does nothing
+                        asleep = [i for i in range(1, executors) if words[i * WORDS + ASLEEP]]
+                        cpus = {cpu, *(int(words[i * WORDS + CPU]) for i in range(1, executors) if i not in asleep)}
+                        for executor in asleep:
+                            wake(executor, cpus)
+                        lead(self._address, address_of(request), 0)
+                except BaseException as error:
+                    failed = failed or error
+            if failed is not None:
+                raise failed
+        finally:
+            del failed
+        return bool(request[STAGE] == DONE)
+
+    def claim(self, executors: int) -> bool:
+        """Keep others from leading, and send who lingers to sleep, until `free`; False: somebody is leading already."""
+        request = np.array([CLAIM, 0, 0, executors, -1])
+        _lead()(self._address, address_of(request), 0)
+        return bool(request[STAGE] == CLAIMED)
+
+    def free(self) -> None:
+        self._words[BUSY] = 0
 
     def serve(self, executor: int, move: Callable[[int], object]) -> None:
         """Do shares as long as jobs keep coming; `move` this thread away from a processor, if asked to."""
         state = executor * WORDS + STATE
         _serve()(self._address, executor, 0)
         while self._words[state] == MOVING:
-            move(int(self._words[CPU]))
+            with contextlib.suppress(BaseException):  # others wait for this one, wherever it runs
+                move(int(self._words[CPU]))
             self._words[state] = POSTED
             _serve()(self._address, executor, 0)
 
@@ -111,20 +129,31 @@ def _function(name: str, build: Callable[[], Callable[..., None]]) -> Any:
 
 
 def _build_lead() -> Callable[..., None]:
-    def lead(base: Any, _: Any, __: Any) -> None:
-        words = carray(base, (MOST * WORDS,))
-        executors = words[EXECUTORS]
-        if words[STAGE] == NEW:
+    i8 = types.int64
+    header, interpreter, size, cpu = REQUEST
+
+    def lead(base: Any, request_at: Any, _: Any) -> None:
+        """Called once where all are awake; where somebody sleeps, once to post the job and again to take part."""
+        words, request = carray(base, (MOST * WORDS,)), carray(at_address(request_at, i8), (5,))
+        executors = request[3]
+        if request[STAGE] != HANDED:
+            if not swap(words[BUSY : BUSY + 1], 0, 1):
+                request[STAGE] = REFUSED
+                return
+            words[header], words[interpreter], words[size], words[cpu] = request[1], request[2], executors, request[4]
             asleep = 0
             for i in range(WORDS, executors * WORDS, WORDS):
                 state = words[i : i + 1]
                 beside = words[CPU] < 0 or words[i + CPU] != words[CPU]
-                words[i + ASLEEP] = not swap(state, LINGERING, POSTED if beside else MOVING)
-                if words[i + ASLEEP]:
-                    store(state, POSTED)
-                    asleep += 1
-            words[STAGE] = HANDED
-            if asleep:
+                if request[STAGE] == CLAIM:
+                    swap(state, LINGERING, SLEEPING)
+                else:
+                    words[i + ASLEEP] = not swap(state, LINGERING, POSTED if beside else MOVING)
+                    if words[i + ASLEEP]:
+                        store(state, POSTED)
+                        asleep += 1
+            request[STAGE] = HANDED if request[STAGE] == NEW else CLAIMED
+            if asleep or request[STAGE] == CLAIMED:
                 return
         enter(words[INTERPRETER], words[HEADER], executors, 0)
         clock, most = words[ADDRESS] + CLOCK * 8, SPINS + YIELDS
@@ -144,7 +173,8 @@ def _build_lead() -> Callable[..., None]:
                 else:
                     nap(NAP)
                 waited += 1
-        words[STAGE] = DONE
+        request[STAGE] = DONE
+        store(words[BUSY : BUSY + 1], 0)
 
     return lead
 

@@ -86,11 +86,8 @@ def execute(header: Any, shares: int, *, alone: bool) -> None:
 
     Alone where it is over before others would be awake: that changes no bit.
     """
-    if not alone and shares > 1:
-        with TEAM.lend(shares) as crew:
-            if crew.size > 1:
-                crew.enter(address(), address_of(header))
-                return
+    if not alone and shares > 1 and TEAM.enter(shares, address(), address_of(header)):
+        return
     _interpreter()(address_of(header), 1, 0)
 
 
@@ -128,10 +125,11 @@ def _build() -> Callable[..., None]:
      n_steps, columns, n_words, n_fixes, calls_at, offsets_at, words_at, fixes_at, starts_at, bases_at, rates_at,
      normalisers_at, global_rows_at, sums_at, barrier_at, begins, n_pauses, pauses_at, first_pause, aside_at,
      aside_sums_at, aside_bytes, interpreter_at, done) = (int(h) for h in H)  # fmt: skip
+    words_of_header = max(H) + 1
     whole_, batch_, rows_, epochs_, sums_, rate_, normaliser_, step_, _ = (int(f) for f in Fix)
 
     def interpret(header: Any, executors: Any, executor: Any) -> None:
-        h = carray(header, (48,))
+        h = carray(header, (words_of_header,))
         shares, count, width = h[n_shares], h[n_instructions], h[n_words]
         state = carray(at_address(h[barrier_at], i8), (1,))
         offsets = carray(at_address(h[offsets_at], i8), (count * 4,))
@@ -191,8 +189,9 @@ def _build() -> Callable[..., None]:
             if executor == 0:
                 h[done] = s + 1
             if pause < h[n_pauses] and pauses[pause] == s + 1:
-                if executor == 0:  # the others are not in there: all met since the last turn
-                    aside = carray(at_address(h[aside_at], i8), (48,))
+                # All met since the last turn, so nobody is in there any more; the barrier shows them what changes here.
+                if executor == 0:
+                    aside = carray(at_address(h[aside_at], i8), (words_of_header,))
                     aside[sums_at] = h[aside_sums_at] + pause * h[aside_bytes]
                     carray(at_address(aside[barrier_at], i8), (1,))[0] = 0
                 if executors > 1:

@@ -87,6 +87,8 @@ class TimedRunner(NumbaRunner):
         """All steps in one piece, where the plain runner would try out who is faster."""
         self._alone = self._wanted_alone or each * count < AWAKE or binding.shares == 1
         binding.span((job.done, job.done + count), (span.first, span.last), begins=True)
+        if turns is not None:
+            turns.attach(binding.header, job.done, job.done + count)
         execute(binding.header, binding.shares, alone=self._alone)
         job.done = int(binding.header[H.DONE])
 

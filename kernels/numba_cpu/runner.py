@@ -100,6 +100,7 @@ class NumbaRunner:
         spans = binding.spans[False]
         if len(spans) > 1 or not spans[0].compiled:
             return None
+        assert not binding.is_apart, "programs that update nothing own no weights"
         sums = binding.fill(job, size, batches)
         return Turns(binding, sums, pauses, job.steps, self._seconds(size) * job.steps)
 
@@ -140,8 +141,8 @@ class NumbaRunner:
         return job.aside.runner.turns(job.aside.job, job.pauses)
 
     def _in_one(self, job: Job, binding: Binding, span: Span, size: int, turns: Turns | None) -> None:
-        """Steps without Python; the turns belong to them, but where weights lie apart meanwhile."""
-        inside = turns if not binding.is_apart else None
+        """Steps without Python, the turns inside; or between two calls, where weights lie apart during the steps."""
+        inside = turns if turns is not None and turns.suits(binding.shares) and not binding.is_apart else None
         cuts = () if inside is not None else job.pauses
         for end in sorted({*cuts, job.steps}):
             steps = end - job.done
@@ -172,7 +173,8 @@ class NumbaRunner:
     ) -> None:
         """The next steps without Python, `each` of so many seconds, by whom it is faster: alone or together."""
         brief = binding.shares == 1 or each * count < AWAKE
-        for steps, alone in [(count, True)] if brief else binding.pace.pieces(count):
+        pieces = [(count, True)] if brief else binding.pace.pieces(count)
+        for steps, alone in pieces if turns is None else turns.evened(pieces, job.done):
             first = job.done
             binding.span((first, first + steps), (span.first, span.last), begins=True)
             aside = 0.0 if turns is None else turns.attach(binding.header, first, first + steps)
@@ -235,8 +237,12 @@ class NumbaRunner:
                 self.program, shares, idle, cut=watched, gathered=gathered
             )
             apart = bool(plan.owned) and long and not watched
-            if self._memory.grow(self.backend, plan, size, shares, data, apart):
-                self._bindings.clear()
+            moved = True  # also where memory runs out halfway
+            try:
+                moved = self._memory.grow(self.backend, plan, size, shares, data, apart)
+            finally:
+                if moved:
+                    self._bindings.clear()
             found = self._bindings[key] = Binding(plan, variants, shares, data, self._memory, apart=apart)
         return found
 

@@ -4,12 +4,12 @@ Numba's own pools cost up to 300 µs per parallel region, abort the process or d
 there depends on the installation. Here the calling thread is executor 0 and sleeping pool threads are 1, 2, …; all of
 them call one compiled function that gave up the GIL and meets the others at barriers (`barrier.py`).
 
+    TEAM.enter(num_threads(), interpreter, header)  # compiled code, by its address: see `handover.py`
     with TEAM.lend(num_threads()) as crew:
-        crew.enter(interpreter, header)  # compiled code, by its address: see `handover.py`
-        crew.run(call)                   # any call(executor)
+        crew.run(call)                              # any call(executor)
 
-There is one team, and who finds it lent gets a crew of one: he does all shares himself, in the same order, so that the
-numbers are the same. That is also what a job inside a job gets, and a process that can start no more threads.
+There is one team. Who finds it at work is told so, or gets a crew of one: he does all shares himself, in the same
+order, so that the numbers are the same. So it is for a job inside a job, and in a process that can start no threads.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from threading import Thread
 from types import TracebackType
 
 from .handover import MOST, Boxes
+from .modes import COMPILED
 
 __all__ = ["TEAM", "Crew", "Team"]
 
@@ -121,7 +122,8 @@ class Wake:
         self._boxes, self._cpus = boxes, cpus
 
     def share(self, executor: int) -> None:
-        spread(self._cpus)
+        with contextlib.suppress(BaseException):  # others wait for this one, wherever it runs
+            spread(self._cpus)
         self._boxes.serve(executor, lambda cpu: spread({cpu}))
 
 
@@ -152,26 +154,18 @@ class Crew:
         if job.errors:
             raise job.errors[min(job.errors)]
 
-    def enter(self, interpreter: int, header: int) -> None:
-        """interpreter(header, size, executor), compiled and given by its address, by all executors at the same time."""
-        team = self._team
-        inboxes, boxes = team.inboxes(self.size, self._lent), team.boxes
-
-        def wake(executor: int, cpus: set[int]) -> None:
-            inboxes[executor - 1].put(Wake(boxes, cpus))
-
-        boxes.lead(interpreter, header, self.size, current_cpu(), wake)
-
     def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._lent is not None:
+            if COMPILED:
+                self._team.boxes.free()
             self._lent.release()
 
 
 class Team:
-    """Pool threads, started when first needed and asleep between jobs, and the lock that says who has them.
+    """Pool threads, started when first needed and asleep between jobs, and the locks that say who has them.
 
     They are daemons and hold up no exit.
     """
@@ -181,29 +175,32 @@ class Team:
 
     def forget(self) -> None:
         """Begin anew, without threads: what a forked child needs, which inherits locks but no threads."""
-        self._lock = allocate_lock()
+        self._lock, self._starting = allocate_lock(), allocate_lock()
         self._inboxes: list[SimpleQueue[Job | Wake]] = []
-        self._boxes: Boxes | None = None
+        self.boxes = Boxes()
 
-    @property
-    def boxes(self) -> Boxes:
-        if self._boxes is None:
-            self._boxes = Boxes()
-        return self._boxes
+    def enter(self, n: int, interpreter: int, header: int) -> bool:
+        """interpreter(header, n, executor), compiled and given by its address, by n executors at the same time.
+
+        False if the team is not free, or does not have that many and cannot start them; it never waits for others.
+        """
+        if not self._can(n):
+            return False
+        inboxes, boxes = self._inboxes, self.boxes
+
+        def wake(executor: int, cpus: set[int]) -> None:
+            inboxes[executor - 1].put(Wake(boxes, cpus))
+
+        return boxes.lead(interpreter, header, n, current_cpu(), wake)
 
     def lend(self, n: int) -> Crew:
         """`n` executors if the team is free and has, or can start, n−1 threads; else the caller alone. Never waits."""
         lock = self._lock
-        if not 1 < n <= MOST or not lock.acquire(blocking=False):
+        if not self._can(n) or not lock.acquire(blocking=False):
             return Crew(self, 1, None)
-        try:
-            self._start(n - 1)
-        except (RuntimeError, MemoryError):  # "can't start new thread": a limit of the system, or it is shutting down
+        if COMPILED and not self.boxes.claim(n):
             lock.release()
             return Crew(self, 1, None)
-        except BaseException:
-            lock.release()
-            raise
         return Crew(self, n, lock)
 
     def inboxes(self, size: int, lent: LockType | None) -> list[SimpleQueue[Job | Wake]]:
@@ -211,6 +208,18 @@ class Team:
         if lent is not self._lock:
             raise RuntimeError("these threads were lent before a fork, and are not in this process; lend again")
         return self._inboxes[: size - 1]
+
+    def _can(self, n: int) -> bool:
+        """Whether there are so many executors, or can be."""
+        if not 1 < n <= MOST or sys.is_finalizing():
+            return False
+        try:
+            if len(self._inboxes) < n - 1:
+                with self._starting:
+                    self._start(n - 1)
+        except (RuntimeError, MemoryError):  # "can't start new thread": a limit of the system, or it is shutting down
+            return False
+        return True
 
     def _start(self, count: int) -> None:
         while len(self._inboxes) < count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import os
 import subprocess
@@ -89,12 +90,16 @@ def test_every_op_is_there_once_and_the_times_add_up(backend, threads, batch_siz
     assert 1 <= p.threads <= 2
 
 
+def numba_compiles():
+    return importlib.import_module("nnfast.kernels.numba_cpu.modes").COMPILED
+
+
 def test_idle_ops_are_named_and_cost_nothing(backend):
     p = regressor(backend=backend).profile(X, TARGETS, **QUICK)
     idle = [row for row in ops(p) if row.op in ("penalty", "clip_by_global_norm")]
     assert len(idle) == 5
     assert all((row.bytes, row.flops, row.floor, row.roofline) == (0, 0, None, None) for row in idle)
-    if backend.name == "numba":
+    if backend.name == "numba" and numba_compiles():
         assert not any(row.calls or row.seconds for row in idle)
         assert sum(line.endswith(" –") for line in str(p).splitlines()) == 5
 
@@ -143,6 +148,8 @@ def test_times_tell_work_apart(backend):
 
 def test_rows_that_must_be_gathered_have_their_line():
     pytest.importorskip("numba")
+    if not numba_compiles():
+        pytest.skip("programs are walked op by op")
     model = wide("numba")
     p = model.profile(*rows_for(model), batch_size=64, **QUICK)
     assert "gather rows" in [row.op for row in p.rows]

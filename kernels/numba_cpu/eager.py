@@ -10,7 +10,7 @@ import functools
 import inspect
 import struct
 from array import array
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from nnfast.protocol import CUSTOM, Arg, Kernel, OpSpec, num_threads
 from . import table
 from .addresses import address_of
 from .context import WORDS, scratch_bytes
-from .large_calls import Shared
+from .large_calls import Layout, Shared
 from .memory import scratch_memory
 from .modes import COMPILED
 from .plan import split_of
@@ -84,20 +84,6 @@ class Body:
             given.append(self._context)
         with np.errstate(all="ignore"):
             body(*given)
-
-
-class Layout(NamedTuple):
-    """What calls with equal shapes have in common."""
-
-    function: Any  # the compiled op
-    template: Any  # context, arrays, dims, numbers, one word each
-    arrays: int  # where each of these stands
-    dims: int
-    numbers: int
-    scratch: int  # bytes, 0 if the op wants no context
-    shares: int
-    sizes: dict[str, int]
-    sparse: int  # whether labels are indices
 
 
 class Compiled:

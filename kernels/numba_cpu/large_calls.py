@@ -5,7 +5,7 @@ All but the addresses and the numbers is laid out once for calls of equal shapes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,21 @@ from .memory import ELEMENT_STEP, ROW_STEP, scratch_memory, share_bounds
 from .plan import split_of
 from .products import TALL
 
-if TYPE_CHECKING:
-    from .eager import Layout
+__all__ = ["Layout", "Shared"]
 
-__all__ = ["Shared"]
+
+class Layout(NamedTuple):
+    """What calls with equal shapes have in common."""
+
+    function: Any  # the compiled op
+    template: Any  # context, arrays, dims, numbers, one word each
+    arrays: int  # where each of these stands
+    dims: int
+    numbers: int
+    scratch: int  # bytes, 0 if the op wants no context
+    shares: int
+    sizes: dict[str, int]
+    sparse: int  # whether labels are indices
 
 
 class Shared:

@@ -9,6 +9,7 @@ import pytest
 from small_models import TARGETS, X, Y, classifier, fit, regressor
 
 import nnfast as nn
+from nnfast.progress import Progress
 
 
 def looked_at(model, every, epochs, X, y, **options):
@@ -61,6 +62,24 @@ def test_validation_does_not_cut_jobs(backend, monkeypatch):
     fit(model, epochs=400, batch_size=None, validation_data=(X, Y), validation_every=2)
     assert runs == [1, 399]
     assert len(model.history.history["val_loss"]) == 200
+
+
+def test_who_looks_now_and_then_sees_the_latest_validation(backend, monkeypatch):
+    seen = []
+
+    class Looking(Progress):
+        def __enter__(self):
+            return self
+
+        def update(self, epoch, logs, values):
+            seen.append((epoch, logs.get("val_loss")))
+
+    monkeypatch.setattr(Progress, "of", staticmethod(lambda verbose, epochs: Looking()))
+    monkeypatch.setattr("nnfast.training.run.JOB_SECONDS", 0.0)  # one step per job
+    model = classifier(backend=backend)
+    fit(model, epochs=7, batch_size=None, validation_data=(X, Y), validation_every=3)
+    three, six, seven = model.history.history["val_loss"]
+    assert seen == [(1, None), (2, None), (3, three), (4, three), (5, three), (6, six), (7, seven)]
 
 
 def test_a_backend_without_pauses_validates_all_the_same(monkeypatch):

@@ -215,6 +215,7 @@ def _loop(session: Session, validation: Validation | None, progress: Progress, i
     run, hooks, epochs = session.run, session.hooks, session.epochs
     history = run.model.history
     within = validation is not None and validation.within_jobs and run.takes_pauses and not progress.every_epoch
+    latest: dict[str, float] = {}  # of the validation, for who looks now and then
     while run.epochs_done < epochs and not run.stopped:
         due, before = hooks.next_due(run.epochs_done, epochs), run.epochs_done
         pauses = None
@@ -235,9 +236,10 @@ def _loop(session: Session, validation: Validation | None, progress: Progress, i
             over = [e for e in range(before + 1, done + 1) if e % validation.every == 0 or e == epochs]
             measured = validation.values()
             history.extend(measured, over)
-            if over and over[-1] == done:
-                logs |= {name: float(column[-1]) for name, column in measured.items()}
-        progress.update(done, logs, values)
+            if over:
+                latest = {name: float(column[-1]) for name, column in measured.items()}
+                logs |= latest if over[-1] == done else {}
+        progress.update(done, logs if progress.every_epoch else logs | latest, values)
         hooks.after(run, done, logs, at_end=at_end, final=final)
         interrupts.heed()
 

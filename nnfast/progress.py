@@ -13,8 +13,9 @@ from nnfast.errors import OptionError
 
 __all__ = ["Progress"]
 
-BAR_AFTER = 0.5  # seconds: what is over sooner needs no bar
-REDRAWN = 0.05  # seconds between two looks of a bar
+BAR_AFTER = 1.0  # seconds: what is over sooner needs no bar
+REDRAWN = 0.1  # seconds between two looks of a bar, at least,
+SHARE = 0.01  # and as many as it takes that drawing costs no larger part of the time
 
 Logs = dict[str, float]
 Columns = dict[str, np.ndarray[Any, Any]]  # values of several epochs, by name
@@ -85,11 +86,11 @@ def _words(logs: Logs) -> str:
 
 
 class _Bar(Progress):
-    """A bar of rich's, once a training turns out to last; redrawn a few times per second, whoever calls how often."""
+    """A bar of rich's, once a training turns out to last; it takes a hundredth of the time, whoever calls how often."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
-        self._begin = self._drawn = time.monotonic()
+        self._next = time.monotonic() + BAR_AFTER
         self._epoch, self._latest = 0, Logs()
         self._rich: Any = None
 
@@ -100,16 +101,17 @@ class _Bar(Progress):
 
     def update(self, epoch: int, logs: Logs, values: Columns) -> None:
         self._epoch, self._latest = epoch, self._latest | logs
-        now = time.monotonic()
-        if now - self._begin < BAR_AFTER or (self._rich is not None and now - self._drawn < REDRAWN):
+        if time.monotonic() < self._next:
             return
         if self._rich is None:
             self._rich, self._task = _started(self._epochs)
-        self._drawn = now
+        begin = time.monotonic()
         self._draw()
+        end = time.monotonic()
+        self._next = end + max(REDRAWN, (end - begin) / SHARE)
 
     def _draw(self) -> None:
-        self._rich.update(self._task, completed=self._epoch, words=_words(self._latest))
+        self._rich.update(self._task, completed=self._epoch, words=_words(self._latest), refresh=True)
 
 
 def _started(epochs: int) -> tuple[Any, Any]:
@@ -127,7 +129,7 @@ def _started(epochs: int) -> tuple[Any, Any]:
         TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
         TextColumn("{task.fields[words]}", table_column=rest),
     )
-    rich = RichProgress(*columns, console=Console(stderr=True), transient=False)
+    rich = RichProgress(*columns, console=Console(stderr=True), transient=False, auto_refresh=False)
     rich.start()
     return rich, rich.add_task("", total=epochs, words="")
 

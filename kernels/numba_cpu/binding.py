@@ -62,6 +62,7 @@ class Binding:
         self._numbers: tuple[bytes, int] | None = None  # the scalars and the key that are in place
         self.is_apart = apart
         self._moved = self._views() if apart else []
+        self._lent = self._parameters_apart() if apart else np.zeros((0, 6), np.int64)
         self.pace = Pace()
         self.spans = {cut: spans_of(plan, cut=cut) for cut in (False, True)}
         self._lay_out()
@@ -231,6 +232,16 @@ class Binding:
             if name != "state"
         ]
 
+    def _parameters_apart(self) -> Any:
+        """For the interpreter: where the parameters of each share lie, and where they belong."""
+        size, flat, own = self._size, self._memory.flat["parameters"], [o["parameters"] for o in self._memory.own]
+        lent = [
+            (t, *(address_of(a) + (offset + low) * size for a in (own[t], flat)), rows, high - low, length)
+            for offset, (rows, length), bounds in self.plan.blocks
+            for t, (low, high) in enumerate(bounds)
+        ]
+        return np.array(lent, np.int64).reshape(-1, 6) * (1, 1, 1, 1, size // 4, size // 4)
+
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Meanwhile what shares own of blocks lies in memory of their own."""
@@ -275,6 +286,7 @@ class Binding:
         h[H.INSTRUCTIONS], h[H.TO_INSTRUCTION] = len(self.plan.instructions), len(self.plan.instructions)
         h[H.SHARES], h[H.WORDS], h[H.FIXES] = self.shares, self._words.shape[2], len(self._fixes[0])
         h[H.COLUMNS] = len(self.plan.program.sums) + HIDDEN
+        h[H.LENT] = len(self._lent)
         for at, array in {
             H.CALLS_AT: self._calls,
             H.OFFSETS_AT: self._offsets,
@@ -283,6 +295,7 @@ class Binding:
             H.STARTS_AT: self._starts,
             H.BASES_AT: self._bases,
             H.BARRIER_AT: self._barrier,
+            H.LENT_AT: self._lent,
         }.items():
             h[at] = address_of(array)
         scalars = {name: i for i, name in enumerate(self.plan.program.scalars)}

@@ -64,6 +64,8 @@ class H(IntEnum):
     ASIDE_SUMS_AT = 32
     ASIDE_BYTES = 33
     INTERPRETER_AT = 34
+    LENT = 35  # blocks of parameters that shares own in memory of their own: before a turn aside they are copied out
+    LENT_AT = 36  # of each: share, from, to, rows, and in words of four bytes their width and distance
     DONE = 40  # steps of the job that are done; apart from what other executors read all the time
 
 
@@ -124,7 +126,7 @@ def _build() -> Callable[..., None]:
     (from_step, to_step, from_i, to_i, n_instructions, n_shares, first_batch, n_batches, size, n_rows, last, first_step,
      n_steps, columns, n_words, n_fixes, calls_at, offsets_at, words_at, fixes_at, starts_at, bases_at, rates_at,
      normalisers_at, global_rows_at, sums_at, barrier_at, begins, n_pauses, pauses_at, first_pause, aside_at,
-     aside_sums_at, aside_bytes, interpreter_at, done) = (int(h) for h in H)  # fmt: skip
+     aside_sums_at, aside_bytes, interpreter_at, n_lent, lent_at, done) = (int(h) for h in H)  # fmt: skip
     words_of_header = max(H) + 1
     whole_, batch_, rows_, epochs_, sums_, rate_, normaliser_, step_, _ = (int(f) for f in Fix)
 
@@ -189,6 +191,15 @@ def _build() -> Callable[..., None]:
             if executor == 0:
                 h[done] = s + 1
             if pause < h[n_pauses] and pauses[pause] == s + 1:
+                lent = carray(at_address(h[lent_at], i8), (h[n_lent] * 6,))
+                for i in range(0, h[n_lent] * 6, 6):
+                    if lent[i] % executors == executor:
+                        end, wide, apart = lent[i + 3] * lent[i + 5], lent[i + 4], lent[i + 5]
+                        own = carray(at_address(lent[i + 1], types.int32), (end,))
+                        flat = carray(at_address(lent[i + 2], types.int32), (end,))
+                        for r in range(0, end, apart):
+                            for j in range(r, r + wide):
+                                flat[j] = own[j]
                 # All met since the last turn, so nobody is in there any more; the barrier shows them what changes here.
                 if executor == 0:
                     aside = carray(at_address(h[aside_at], i8), (words_of_header,))

@@ -141,8 +141,8 @@ class NumbaRunner:
         return job.aside.runner.turns(job.aside.job, job.pauses)
 
     def _in_one(self, job: Job, binding: Binding, span: Span, size: int, turns: Turns | None) -> None:
-        """Steps without Python, the turns inside; or between two calls, where weights lie apart during the steps."""
-        inside = turns if turns is not None and turns.suits(binding.shares) and not binding.is_apart else None
+        """Steps without Python, the turns inside; or between two calls, where those can have more executors."""
+        inside = turns if turns is not None and turns.suits(binding.shares) else None
         cuts = () if inside is not None else job.pauses
         for end in sorted({*cuts, job.steps}):
             steps = end - job.done

@@ -30,7 +30,7 @@ from .atomics import LINE, NAP, current_cpu, let_others, load, nap, now, pause, 
 from .barrier import SPINS, YIELDS
 from .modes import OPTIONS
 
-__all__ = ["MOST", "Boxes"]
+__all__ = ["MOST", "Boxes", "prepare"]
 
 MOST = 1024  # executors
 LINGER = 1_000  # times that others are let before a thread goes to sleep, 0.2 to 0.4 ms where nobody else is about
@@ -52,6 +52,12 @@ NEW, CLAIM, REFUSED, HANDED, CLAIMED, DONE = range(6)
 SIGNATURE = types.void(types.CPointer(types.int64), types.int64, types.int64)
 
 
+def prepare() -> None:
+    """Compile what leads and serves, or load it."""
+    _lead()
+    _serve()
+
+
 class Boxes:
     """The boxes of one team. Their memory is never freed: at exit a thread may still be looking into it."""
 
@@ -71,8 +77,8 @@ class Boxes:
         the processors where others are already. An interrupt (Ctrl-C) may come between two instructions of Python. What
         has begun is finished all the same, since others would wait at a barrier for ever; then the interrupt is raised.
         """
+        prepare()  # what can fail does so here
         words, lead, failed = self._words, _lead(), None
-        _serve()  # what can fail does so here
         request = np.array([NEW, header, interpreter, executors, cpu])
         try:
             while request[STAGE] in (NEW, HANDED):

@@ -15,7 +15,7 @@ from typing import Any
 
 from numba import carray, types
 
-from . import cache
+from . import cache, handover
 from .addresses import address_of, at_address, call, enter
 from .barrier import barrier
 from .modes import OPTIONS
@@ -94,8 +94,9 @@ def execute(header: Any, shares: int, *, alone: bool) -> None:
 
 
 def prepare() -> None:
-    """Compile the interpreter, or load it."""
+    """Compile the interpreter, or load it, and what hands it to other threads."""
     _interpreter()
+    handover.prepare()
 
 
 def address() -> int:

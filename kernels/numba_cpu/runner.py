@@ -17,7 +17,7 @@ from . import table
 from .aside import Turns
 from .binding import Binding
 from .features import make_features_plan
-from .interpreter import H, execute, repeated
+from .interpreter import H, execute, prepare, repeated
 from .jobs import Span, data_of, gather_ops, is_idle, result_of
 from .memory import Memory
 from .pace import AWAKE
@@ -232,6 +232,8 @@ class NumbaRunner:
         key = variants, data, idle, shares, watched, long
         found = self._bindings.get(key)
         if found is None:
+            if shares > 1:
+                prepare()  # with the first job of a kind, not in the midst of a later one
             gathered = gather_ops(job)
             plan = make_features_plan(self.program, shares, idle, size, gathered) or make_plan(
                 self.program, shares, idle, cut=watched, gathered=gathered

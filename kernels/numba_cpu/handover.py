@@ -35,7 +35,7 @@ __all__ = ["MOST", "Boxes", "prepare"]
 MOST = 1024  # executors
 LINGER = 1_000  # times that others are let before a thread goes to sleep, 0.2 to 0.4 ms where nobody else is about
 
-CROWDED = 20_000  # ns: who gave way for longer shares the processor with somebody, and rather sleeps,
+CROWDED = 200_000  # ns: who gave way for longer shares the processor with somebody, and rather sleeps,
 SHY = 64  # for as many jobs
 
 WORDS = LINE // 8  # of a box

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba")
@@ -50,3 +51,15 @@ def test_all_steps_are_done_once():
     pace = Pace()
     for steps in (1, 2, 17, 160, 7, 1000):
         assert sum(count for count, _ in pace.pieces(steps)) == steps
+
+
+def test_a_trial_goes_on_to_a_near_pause_and_no_farther():
+    aside = importlib.import_module("nnfast.kernels.numba_cpu.aside")
+    turns = aside.Turns(None, np.zeros((1, 1, 3)), [10, 20, 30, 130], 1, 1e-3)
+    assert turns.evened([(100, True)], 0) == [(100, True)]
+    assert turns.evened([(6, False), (90, True)], 0) == [(10, False), (86, True)]
+    assert turns.evened([(10, False), (90, True)], 0) == [(10, False), (90, True)]
+    assert turns.evened([(6, False), (4, True)], 0) == [(10, False)]
+    assert turns.evened([(12, False), (80, True)], 20) == [(12, False), (80, True)], "the pause at 130 is far"
+    assert turns.evened([(7, False), (90, True)], 25) == [(7, False), (90, True)], "30 is within, 130 is far"
+    assert turns.evened([(6, False), (90, True)], 130) == [(6, False), (90, True)], "none is left"

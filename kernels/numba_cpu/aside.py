@@ -47,12 +47,17 @@ class Turns:
         return self._binding.shares <= executors or self._seconds < AWAKE
 
     def evened(self, pieces: list[tuple[int, bool]], first: int) -> list[tuple[int, bool]]:
-        """The pieces of `Pace`, the first as long as to its next pause: else only the second would have turns."""
+        """The pieces of `Pace`, the first up to its next pause: else only the second would have turns.
+
+        Where that is far, turns are too small a part of the time to matter, and a longer trial would cost more.
+        """
         if len(pieces) < 2:
             return pieces
         (tried, alone), (rest, otherwise) = pieces
         at, count = self._before(first + tried - 1), tried + rest
         longer = min(int(self._pauses[at]) - first, count) if at < len(self._pauses) else tried
+        if longer > 2 * tried:
+            return pieces
         return [(longer, alone), (count - longer, otherwise)][: 1 + (longer < count)]
 
     def take(self) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import numpy as np
 import pytest
+from new_process import output_of, pinning, posix
 
 pytest.importorskip("numba")
 modes = importlib.import_module("nnfast.kernels.numba_cpu.modes")
@@ -53,15 +51,9 @@ if modes.COMPILED:
     exec(PREAMBLE, space)
     Counting, handover, count_address = space["Counting"], space["handover"], space["count"].address
 
-posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-pinning = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a way to pin a process to one CPU")
-
 
 def script(code: str, *arguments: object) -> str:
-    call = [sys.executable, "-W", "ignore", "-c", PREAMBLE + code, *map(str, arguments)]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return output_of(PREAMBLE + code, *arguments)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])

@@ -7,8 +7,6 @@ import importlib
 import inspect
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -16,6 +14,7 @@ from _queue import SimpleQueue
 
 import numpy as np
 import pytest
+from new_process import output_of, pinning, posix
 
 import nnfast
 from nnfast import protocol, threads
@@ -53,16 +52,9 @@ def in_child(check):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 """
 
-posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-pinning = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a way to pin a process to one CPU")
-
 
 def script(code: str, *arguments: object) -> str:
-    """The output of a new process; the time limit is there to end what hangs."""
-    call = [sys.executable, "-W", "ignore", "-c", PREAMBLE + code, *map(str, arguments)]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return output_of(PREAMBLE + code, *arguments)
 
 
 # ---- how many -------------------------------------------------------------------------------------------------------

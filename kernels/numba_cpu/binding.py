@@ -62,7 +62,7 @@ class Binding:
         self._numbers: tuple[bytes, int] | None = None  # the scalars and the key that are in place
         self.is_apart = apart
         self._moved = self._views() if apart else []
-        self._lent = self._parameters_apart() if apart else np.zeros((0, 6), np.int64)
+        self._lent = self._parameters_apart()
         self.pace = Pace()
         self.spans = {cut: spans_of(plan, cut=cut) for cut in (False, True)}
         self._lay_out()
@@ -222,35 +222,36 @@ class Binding:
             self._fixes[t].append((word, int(kind), p, q, extra))
         return 0
 
-    def _views(self) -> list[tuple[Any, Any]]:
-        """What shares own in memory of their own: the same columns there and in the flat arrays."""
-        return [
-            tuple(a[offset : offset + rows * length].reshape(rows, length)[:, low:high] for a in (own[name], flat))
-            for offset, (rows, length), bounds in self.plan.blocks
-            for own, (low, high) in zip(self._memory.own, bounds, strict=False)
-            for name, flat in self._memory.flat.items()
-            if name != "state"
-        ]
+    def _views(self) -> list[tuple[int, str, Any, Any]]:
+        """What shares own in memory of their own: share, name, and the same columns there and in the flat array."""
+        views = []
+        for offset, (rows, length), bounds in self.plan.blocks:
+            whole = slice(offset, offset + rows * length)
+            for t, (own, (low, high)) in enumerate(zip(self._memory.own, bounds, strict=False)):
+                for name, flat in self._memory.flat.items():
+                    if name != "state":
+                        both = (a[whole].reshape(rows, length)[:, low:high] for a in (own[name], flat))
+                        views.append((t, name, *both))
+        return views
 
     def _parameters_apart(self) -> Any:
-        """For the interpreter: where the parameters of each share lie, and where they belong."""
-        size, flat, own = self._size, self._memory.flat["parameters"], [o["parameters"] for o in self._memory.own]
+        """For the interpreter, which copies them in words of four bytes: the parameters among these."""
         lent = [
-            (t, *(address_of(a) + (offset + low) * size for a in (own[t], flat)), rows, high - low, length)
-            for offset, (rows, length), bounds in self.plan.blocks
-            for t, (low, high) in enumerate(bounds)
+            (t, address_of(own), address_of(flat), len(own), own.shape[1] * own.itemsize // 4, own.strides[0] // 4)
+            for t, name, own, flat in self._moved
+            if name == "parameters"
         ]
-        return np.array(lent, np.int64).reshape(-1, 6) * (1, 1, 1, 1, size // 4, size // 4)
+        return np.array(lent, np.int64).reshape(-1, 6)
 
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Meanwhile what shares own of blocks lies in memory of their own."""
-        for own, flat in self._moved:
+        for _, _, own, flat in self._moved:
             own[...] = flat
         try:
             yield
         finally:
-            for own, flat in self._moved:
+            for _, _, own, flat in self._moved:
                 flat[...] = own
 
     # ---- for plain Python -------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from . import cache
 from .addresses import address_of, at_address, enter
 from .atomics import LINE, NAP, current_cpu, let_others, load, nap, now, pause, store, swap
 from .barrier import SPINS, YIELDS
-from .modes import OPTIONS
+from .modes import OPTIONS, jit
 
 __all__ = ["MOST", "Boxes", "prepare"]
 
@@ -134,6 +134,28 @@ def _function(name: str, build: Callable[[], Callable[..., None]]) -> Any:
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
 
 
+def _patience(words: Any, at: int, yields: int) -> int:
+    """How often to look before going to sleep, for the executor whose box begins at this word."""
+    if words[at + RESERVE]:
+        words[at + RESERVE] -= 1
+        return SPINS
+    return SPINS + yields
+
+
+def _crowded(words: Any, at: int) -> bool:
+    """Let others have the processor; whether somebody kept it, which is remembered for the next jobs."""
+    clock = words[ADDRESS] + (at + CLOCK) * 8
+    begin = now(clock)
+    let_others()
+    if now(clock) - begin <= CROWDED:
+        return False
+    words[at + RESERVE] = SHY
+    return True
+
+
+patience, crowded = jit(_patience), jit(_crowded)
+
+
 def _build_lead() -> Callable[..., None]:
     i8 = types.int64
     header, interpreter, size, cpu = REQUEST
@@ -162,20 +184,15 @@ def _build_lead() -> Callable[..., None]:
             if asleep or request[STAGE] == CLAIMED:
                 return
         enter(words[INTERPRETER], words[HEADER], executors, 0)
-        clock, most = words[ADDRESS] + CLOCK * 8, SPINS + YIELDS
-        if words[RESERVE]:
-            words[RESERVE] -= 1
-            most = SPINS
+        most = patience(words, 0, YIELDS)
         for i in range(WORDS, executors * WORDS, WORDS):
             waited = 0
             while load(words[i : i + 1]) >= POSTED:
                 if waited < SPINS:
                     pause()
                 elif waited < most:
-                    begin = now(clock)
-                    let_others()
-                    if now(clock) - begin > CROWDED:
-                        words[RESERVE], most = SHY, 0
+                    if crowded(words, 0):
+                        most = 0
                 else:
                     nap(NAP)
                 waited += 1
@@ -189,20 +206,15 @@ def _build_serve() -> Callable[..., None]:
     def serve(base: Any, executor: Any, _: Any) -> None:
         words = carray(base, (MOST * WORDS,))
         at = executor * WORDS
-        state, clock = words[at : at + 1], words[ADDRESS] + (at + CLOCK) * 8
+        state = words[at : at + 1]
         while True:
-            waited, most = 0, SPINS + LINGER
-            if words[at + RESERVE]:
-                words[at + RESERVE] -= 1
-                most = SPINS
+            waited, most = 0, patience(words, at, LINGER)
             while load(state) == LINGERING:
                 if waited < SPINS:
                     pause()
                 elif waited < most:
-                    begin = now(clock)
-                    let_others()
-                    if now(clock) - begin > CROWDED:
-                        words[at + RESERVE], most = SHY, 0
+                    if crowded(words, at):
+                        most = 0
                 elif swap(state, LINGERING, SLEEPING):
                     return
                 waited += 1

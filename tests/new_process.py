@@ -1,0 +1,20 @@
+"""Tests that need a process of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pinning = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a way to pin a process to one CPU")
+
+
+def output_of(code: str, *arguments: object) -> str:
+    """The output of a new process; the time limit is there to end what hangs."""
+    call = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -111,13 +111,17 @@ def installed(root: Path, name: str, *what: object) -> tuple[Path, dict[str, obj
     return scripts, json.loads(run(python, "-c", CHECK, root, cwd=empty))
 
 
-def sources() -> set[str]:
-    """Every Python file on disk, as the path that it is installed under."""
+def sources(*endings: str) -> set[str]:
+    """Every Python file on disk, or every one with these endings, as the path that it is installed under."""
     return {
         str(PurePosixPath(package.replace(".", "/"), *path.relative_to(ROOT / folder).parts))
         for package, folder in FOLDERS.items()
-        for path in (ROOT / folder).rglob("*.py")
+        for ending in endings or (".py",)
+        for path in (ROOT / folder).rglob(f"*{ending}")
     }
+
+
+SHIPPED = (".py", ".cu", ".cuh")  # the CUDA sources are compiled where they run
 
 
 def test_the_package_list_is_the_folders_on_disk():
@@ -140,7 +144,7 @@ def test_the_sdist_holds_all_sources(sdist):
     assert sdist.name == f"nnfast-{nnfast.__version__}.tar.gz"
     with tarfile.open(sdist) as archive:
         names = {str(PurePosixPath(*PurePosixPath(name).parts[1:])) for name in archive.getnames()}
-    wanted = {source.replace("nnfast/kernels/", "kernels/") for source in sources()}
+    wanted = {source.replace("nnfast/kernels/", "kernels/") for source in sources(*SHIPPED)}
     assert wanted | {"pyproject.toml", "README.md", "LICENSE", "nnfast/py.typed"} <= names
 
 
@@ -151,7 +155,7 @@ def test_the_wheel_holds_all_sources_and_nothing_else(wheel):
         names = set(archive.namelist())
         info = f"nnfast-{nnfast.__version__}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
-    assert {name for name in names if not name.startswith(info)} == sources() | {"nnfast/py.typed"}
+    assert {name for name in names if not name.startswith(info)} == sources(*SHIPPED) | {"nnfast/py.typed"}
     assert f"{info}/licenses/LICENSE" in names
     assert "License-Expression: MIT\n" in metadata
     assert "Requires-Python: >=3.11\n" in metadata

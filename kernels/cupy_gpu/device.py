@@ -1,0 +1,80 @@
+"""One GPU as this backend uses it: its kernels by name, its cublasLt, and what was measured on it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+from . import sources
+from .cublaslt import Algorithm, CublasLt, LibraryMissing, open_library
+from .emitter import Launch
+from .memory import Memory
+from .tuning import Store
+
+__all__ = ["Device", "tell"]
+
+STATIC_SHARED = 48 << 10  # bytes of shared memory that a kernel may have without asking for more
+
+
+class Device:
+    """The device that is current when this is made. `precision` is how products of float32 matrices are computed."""
+
+    def __init__(self, cupy: Any, precision: str, cublaslt: Any = None) -> None:
+        self.cupy = cupy
+        self.precision = precision
+        self.id = int(cupy.cuda.Device().id)
+        self.eager: dict[int, Memory] = {}  # working memory of ops called by hand, by stream
+        self.first_algorithms: dict[str, Algorithm] = {}  # the library's proposals for products by hand, by key
+        self._kernels: dict[tuple[str, str], Any] = {}
+        self._shared: dict[tuple[str, str], int] = {}  # bytes that each may ask for
+        self._modules: dict[tuple[str, str], Any] = {}
+        self.lt: CublasLt | None = None
+        try:
+            self.lt = CublasLt(open_library(cublaslt))
+        except LibraryMissing as error:
+            tell(f"products go through cupy.matmul, and steps are launched one kernel at a time: {error}")
+
+    @functools.cached_property
+    def name(self) -> str:
+        raw = self.cupy.cuda.runtime.getDeviceProperties(self.id)["name"]
+        return raw.decode() if isinstance(raw, bytes) else str(raw)
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """What was measured on this kind of device before."""
+        return Store(self.name, self.lt.version if self.lt is not None else 0)
+
+    def current(self) -> Any:
+        """`with device.current():` makes it the device that CuPy works on."""
+        return self.cupy.cuda.Device(self.id)
+
+    def synchronize(self) -> None:
+        self.cupy.cuda.Device(self.id).synchronize()
+
+    def function(self, call: Launch) -> Any:
+        """What launches this kernel: `function(grid, block, arguments, shared)`; compiled when first asked for."""
+        key = (call.kernel, call.dtype)
+        if key not in self._kernels:
+            source = sources.kernels()[call.kernel]
+            self._kernels[key] = self._module(source.unit, call.dtype).get_function(call.kernel)
+            self._shared[key] = STATIC_SHARED
+        if call.shared > self._shared[key]:  # it holds for the kernel, whoever launches it, so it must never shrink
+            self._kernels[key].max_dynamic_shared_size_bytes = self._shared[key] = call.shared
+        return self._kernels[key].kernel
+
+    def _module(self, unit: str, dtype: str) -> Any:
+        if (unit, dtype) not in self._modules:
+            code, options = sources.expanded(unit), sources.options(dtype)
+            self._modules[unit, dtype] = self.cupy.RawModule(code=code, options=options, backend="nvrtc")
+        return self._modules[unit, dtype]
+
+
+_told: set[str] = set()
+
+
+def tell(text: str) -> None:
+    """Say something on stderr, once per process: for what works, but not as the user may expect."""
+    if text not in _told:
+        _told.add(text)
+        print(f"nnfast: {text}", file=sys.stderr)

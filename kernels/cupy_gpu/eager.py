@@ -1,0 +1,52 @@
+"""Ops called by hand: the same launches as in a step, one op at a time on the caller's stream."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from nnfast.protocol import OPS, Kernel
+
+from . import table
+from .binding import Binder, ref_of
+from .emitter import Emitter
+from .memory import Memory
+
+if TYPE_CHECKING:
+    from .device import Device
+
+__all__ = ["make_kernel"]
+
+
+def make_kernel(op: str, device: Device) -> Kernel:
+    """The op as a function on device arrays: by position in the order of its signature, its numbers by keyword."""
+    spec, emit = OPS[op], table.OPS[op]
+    working = next(i for i, arg in enumerate(spec.args) if arg.dtype == "T")
+
+    def kernel(*arrays: Any, **numbers: Any) -> None:
+        with device.current():
+            emitter = Emitter(arrays[working].dtype)
+            emit(emitter, *[None if a is None else ref_of(a) for a in arrays], **numbers)
+            binder = Binder(device, _memory(device), emitter, tune=False)
+            for call in binder.bind(emitter.calls):
+                call()
+
+    kinds = inspect.Parameter
+    kernel.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            *(kinds(arg.name, kinds.POSITIONAL_OR_KEYWORD) for arg in spec.args),
+            *(kinds(name, kinds.KEYWORD_ONLY) for name in (*spec.scalars, *spec.attributes)),
+        ]
+    )
+    functools.update_wrapper(kernel, emit, assigned=("__doc__", "__module__", "__name__", "__qualname__"))
+    del kernel.__wrapped__  # type: ignore[attr-defined]  # its signature is another one
+    return kernel
+
+
+def _memory(device: Device) -> Memory:
+    """Working memory of the current stream: calls on one stream run one after the other, and so may share it."""
+    stream = device.cupy.cuda.get_current_stream().ptr
+    if stream not in device.eager:
+        device.eager[stream] = Memory(device.cupy)
+    return device.eager[stream]

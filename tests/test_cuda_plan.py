@@ -1,0 +1,156 @@
+"""The plan of a step on the GPU, without one: which calls in which order, where they read and write, what they cost."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+
+import numpy as np
+import pytest
+
+import nnfast as nn
+
+emitter = importlib.import_module("nnfast.kernels.cupy_gpu.emitter")
+planning = importlib.import_module("nnfast.kernels.cupy_gpu.plan")
+report = importlib.import_module("nnfast.kernels.cupy_gpu.report")
+sources = importlib.import_module("nnfast.kernels.cupy_gpu.sources")
+
+ROWS = 128
+
+
+class Joining:
+    """The policy that joins whatever can be joined."""
+
+    def joins(self, joined, separate):
+        return True
+
+
+def model(*widths, optimizer=None, activation=nn.ReLU, **options):
+    layers = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Dense(inputs, outputs), activation()]
+    optimizer = nn.Adam() if optimizer is None else optimizer
+    return nn.Model(layers[:-1], nn.SoftmaxCrossEntropy(), optimizer, backend="numpy", rng=0, **options)
+
+
+def plan(m, mode="train", policy=None, idle=True, rows=ROWS):
+    program = m._programs.lower(mode)
+    idles = planning.idle_ops(program, m._programs.scalars(program)) if idle else frozenset()
+    return report.nominal_plan(program, rows, policy, idles)
+
+
+def names(p):
+    return [call.kernel if isinstance(call, emitter.Launch) else f"product {call.epilogue}".strip() for call in p.calls]
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 3, 5])
+def test_a_step_with_epilogues_takes_three_calls_per_layer_and_three_more(hidden):
+    """begin, L forward products, loss, 2L − 1 backward products, update."""
+    layers = hidden + 1
+    assert len(names(plan(model(20, *[16] * hidden, 4), policy=Joining()))) == 3 * layers + 2
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 3])
+def test_without_epilogues_each_layer_takes_two_more(hidden):
+    """A kernel for bias and activation, and one for slopes and bias gradient."""
+    layers = hidden + 1
+    assert len(names(plan(model(20, *[16] * hidden, 4)))) == 3 * layers + 2 + 2 * layers
+
+
+def test_the_calls_of_a_small_step_in_order():
+    calls = names(plan(model(20, 16, 4), policy=Joining()))
+    calls[3] = calls[3][:16]  # the variant for this width
+    assert calls == [
+        "nnf_begin_step",
+        "product relu_aux_bias",
+        "product bias",
+        "nnf_softmax_xent",
+        "product bias_grad",
+        "product drelu_bias_grad",
+        "product",
+        "nnf_adam",
+    ]
+
+
+def test_idle_penalties_and_clips_are_left_out_and_come_back():
+    assert "nnf_penalty" not in " ".join(names(plan(model(5, 4, 3))))
+    m = model(5, 4, 3, optimizer=nn.Adam(clip_norm=1.0))
+    m.layers[0].weight_l2 = 1e-3
+    active = names(plan(m))
+    assert sum("penalty" in name for name in active) == 1
+    assert any("clip" in name or "norm" in name for name in active)
+
+
+def test_relu_loses_nan_so_only_training_steps_join_it():
+    m = model(5, 4, 3)
+    assert any("relu" in name for name in names(plan(m, "train", Joining())))
+    for mode in ("predict", "evaluate", "gradient", "accumulate"):
+        assert not any("relu" in name for name in names(plan(m, mode, Joining())))
+
+
+def test_every_address_lies_in_a_place_of_the_program():
+    """Operands lie within the flat arrays, the arena or the batch; nothing points elsewhere."""
+    m = model(20, 16, 4)
+    program = m._programs.lower("train")
+    p = report.nominal_plan(program, ROWS)
+    size = program.arena_size(ROWS) * 4
+    for call in p.calls:
+        if isinstance(call, emitter.Product):
+            for ref in (call.a, call.b, call.c):
+                if report.ARENA <= ref.address < report.ARENA + (1 << 32):
+                    assert ref.address + ref.size * 4 <= report.ARENA + size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_op_that_needs_python_is_a_cut(dtype):
+    class Own(nn.PythonLayer):
+        def compute(self, x, training):
+            return x
+
+        def gradient(self, dy):
+            return dy
+
+    m = nn.Model([nn.Dense(3, 2), Own()], nn.MeanSquaredError(), nn.SGD(), backend="numpy", dtype=dtype)
+    p = plan(m)
+    assert not p.is_whole
+    assert sum(piece.calls is None for piece in p.pieces) == 2
+
+
+def test_the_hook_comes_between_gradients_and_update():
+    p = plan(model(5, 4, 3, optimizer=nn.SGD(momentum=0.9)))
+    before = [c for piece in p.pieces[: p.update_at] for c in piece.calls]
+    after = [c for piece in p.pieces[p.update_at :] for c in piece.calls]
+    assert not any("sgd" in call.kernel for call in before if isinstance(call, emitter.Launch))
+    assert any("sgd" in call.kernel for call in after if isinstance(call, emitter.Launch))
+
+
+def test_a_program_without_an_update_checks_its_gradient():
+    assert names(plan(model(5, 4, 3), "gradient"))[-1] == "nnf_check_finite"
+    assert "nnf_check_finite" not in names(plan(model(5, 4, 3), "train"))
+
+
+def test_what_the_plan_moves_is_what_the_program_says():
+    """Bytes of the operands of all calls against `Program.costs`: nothing is read twice that need not be."""
+    m = model(64, 32, 10)
+    program = m._programs.lower("train")
+    p = report.nominal_plan(program, ROWS, None, planning.idle_ops(program, m._programs.scalars(program)))
+    products = [call for call in p.calls if isinstance(call, emitter.Product)]
+    flops = sum(2 * c.c.size * (c.a.shape[0] if c.transpose_a else c.a.shape[1]) for c in products)
+    dense = sum(cost.flops for op, cost in zip(program.ops, program.costs(ROWS), strict=True) if "dense" in op.name)
+    assert flops == pytest.approx(dense, rel=0.05)
+
+
+def test_the_report_names_who_computes_what():
+    program = model(5, 4, 3)._programs.lower("train")
+    rows = report.report_of(program, None)
+    assert [row.op for row in rows] == [op.name for op in program.ops]
+    assert "cublasLt" in rows[0].implementation
+    assert np.all([row.implementation for row in rows])
+
+
+def test_job_and_step_are_words_of_eight_bytes():
+    """`control.py` fills them by position."""
+    gather = importlib.import_module("nnfast.kernels.cupy_gpu.gather")
+    for layout in (gather.job_layout(), gather.step_layout()):
+        assert layout.itemsize == 8 * len(layout.names)
+        assert [layout.fields[name][1] for name in layout.names] == list(range(0, layout.itemsize, 8))

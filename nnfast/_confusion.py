@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from nnfast.devices import device_of, fetched
 from nnfast.errors import DataError, DTypeError, OptionError, ShapeError, UnknownNameError
+from nnfast.registry import device_backend
 from nnfast.validation import host_array, integer, labels, number
 
 __all__ = ["confusion_matrix", "true_classes"]
@@ -23,12 +25,15 @@ def confusion_matrix(
     is class 1 above `threshold` (for logits give 0); or predicted class numbers (N,). `y`: class numbers (N,), rows
     (N, C), or for one column 0 and 1 as (N, 1). `n_classes` defaults to the columns, else to the largest number there
     is. int64 counts; with `normalize` shares in float64: "true" of each row, "pred" of each column, "all" of the whole
-    (0 where there is nothing to share). Not a metric for a Model, which measures numbers, not tables.
+    (0 where there is nothing to share). Not a metric for a Model, which measures numbers, not tables. Arrays on a GPU
+    are copied to the host.
     """
     if normalize not in (None, "true", "pred", "all"):
         raise UnknownNameError("normalize", normalize, ["true", "pred", "all"])
-    predicted, columns = _predicted_classes(host_array("output", output), number("threshold", threshold))
-    truth = true_classes(host_array("y", y), len(predicted), columns)
+    limit = number("threshold", threshold)
+    place = device_backend() if any(type(a) is not np.ndarray and device_of(a) for a in (output, y)) else None
+    predicted, columns = _predicted_classes(host_array("output", fetched("output", output, place)), limit)
+    truth = true_classes(host_array("y", fetched("y", y, place)), len(predicted), columns)
     largest = int(max(predicted.max(), truth.max())) + 1
     classes = (columns or largest) if n_classes is None else integer("n_classes", n_classes, 1)
     if max(classes, columns or 0) != classes or largest > classes:

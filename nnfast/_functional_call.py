@@ -1,43 +1,91 @@
 """Behind `nnfast.functional`: from what a caller gives to one kernel call.
 
-`read` settles the dtype, `match` the dimensions, `execute` runs the kernel on the chosen backend, `in_place` does the
-same for ops that change the caller's arrays, and `apply_op` is all of it for any registered op.
+`following` settles who computes, `read` the dtype, `match` the dimensions, `execute` runs the kernel, and `apply_op` is
+all of it for any registered op. Ops that change the caller's arrays are in `_functional_in_place`.
+
+Arrays on a GPU stay there: they are read as arrays of the backend's own, and the outputs lie beside them (`fresh`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from nnfast._functional_memory import refuse_overlap, shape_of, writable_on_device
+from nnfast.devices import device_of, fetched, takes
 from nnfast.errors import DataError, DTypeError, OptionError, ShapeError, UnknownNameError
 from nnfast.protocol import OPS, Arg, Backend, OpSpec
-from nnfast.registry import get_backend
-from nnfast.validation import FLOAT32, FLOAT64, Array, DType, convert, host_array, integer, labels, number, writable
+from nnfast.registry import device_backend, get_backend
+from nnfast.validation import (
+    FLOAT32,
+    FLOAT64,
+    Array,
+    DType,
+    any_array,
+    convert,
+    host_array,
+    integer,
+    labels,
+    number,
+    writable,
+)
 
-__all__ = ["BackendLike", "apply_op", "execute", "in_place", "match", "read"]
+__all__ = ["BackendLike", "apply_op", "execute", "following", "fresh", "match", "read"]
 
 BackendLike = str | Backend | None
 
 _FLOATS = (FLOAT32, FLOAT64)
+_HOST = np.empty(0)  # what lies on the host
 
 
-def read(given: Mapping[str, Any], follow: Mapping[str, Any] | None = None) -> tuple[DType, dict[str, Array]]:
-    """Host arrays by name, and the dtype to compute in.
+def following(backend: BackendLike, given: Mapping[str, Any], follow: Mapping[str, Any] | None = None) -> BackendLike:
+    """Who computes: what was asked for; by default, where arrays lie on a GPU, the backend of that.
+
+    Then all of `given` must lie there. Targets and sample weights, in `follow`, may also be on the host.
+    """
+    if _all_numpy(given) and (follow is None or _all_numpy(follow)):  # as nearly always
+        return backend
+    arrays = {n: a for n, a in ({**given, **follow} if follow else given).items() if type(a) is not np.ndarray}
+    there = [n for n, a in arrays.items() if a is not None and device_of(a)]
+    if not there:
+        return backend
+    chosen = device_backend(backend)
+    if chosen.device != "cpu":
+        for name, a in given.items():
+            if a is not None and name not in there:
+                raise DTypeError(
+                    f"{there[0]} lies on {device_of(arrays[there[0]])} and {name} on the host; "
+                    f"copy one to where the other is (CuPy: cupy.asarray({name}), {there[0]}.get())"
+                )
+    return chosen
+
+
+def _all_numpy(given: Mapping[str, Any]) -> bool:
+    for a in given.values():  # noqa: SIM110  # `all` would take twice as long, in every call
+        if type(a) is not np.ndarray and a is not None:
+            return False
+    return True
+
+
+def read(
+    given: Mapping[str, Any], follow: Mapping[str, Any] | None = None, backend: BackendLike = None
+) -> tuple[DType, dict[str, Array]]:
+    """Arrays by name, and the dtype to compute in. `backend` is what `following` gave.
 
     The float arrays among `given` must agree, and that is the dtype. Targets and sample weights, in `follow`, are
-    converted to it. Python sequences, integers and booleans have no say; where nothing has one it is float64.
-    Entries that are None are left out.
+    converted to it, on the host, where their values are checked. Python sequences, integers and booleans have no say;
+    where nothing has one it is float64. Entries that are None are left out.
     """
-    hosts: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     owner, dtype = "", None
+    place = None if isinstance(backend, str) else backend
     for name, a in given.items():
         if a is None:
             continue
-        hosts[name] = host_array(name, a)
-        own = _own_dtype(name, a, hosts[name])
+        arrays[name] = host_array(name, a) if type(a) is np.ndarray else any_array(name, a, place)
+        own = _own_dtype(name, a, arrays[name])
         if own is not None and dtype is not None and own != dtype:
             raise DTypeError(
                 f"{owner} is {dtype} but {name} is {own}; an op computes in one dtype: use {name}.astype(np.{dtype})"
@@ -46,10 +94,10 @@ def read(given: Mapping[str, Any], follow: Mapping[str, Any] | None = None) -> t
             owner, dtype = name, own
     for name, a in (follow or {}).items():
         if a is not None:
-            hosts[name] = host_array(name, a)
-            own = _own_dtype(name, a, hosts[name])
+            arrays[name] = host_array(name, a if type(a) is np.ndarray else fetched(name, a, place))
+            own = _own_dtype(name, a, arrays[name])
             dtype = own if dtype is None else dtype
-    return FLOAT64 if dtype is None else dtype, hosts
+    return FLOAT64 if dtype is None else dtype, arrays
 
 
 def _own_dtype(name: str, a: Any, host: Array) -> DType | None:
@@ -78,109 +126,55 @@ def match(name: str, a: Array, symbols: Sequence[str], dims: dict[str, int]) -> 
             raise ShapeError(f"{name} has shape {a.shape}; expected {expected} with {symbol} at least 1")
 
 
+def fresh(shape: tuple[int, ...], dtype: DType, beside: Array, backend: BackendLike) -> Array:
+    """An array for an output: where `beside` lies."""
+    if isinstance(beside, np.ndarray):
+        return np.empty(shape, dtype)
+    made: Array = get_backend(backend).empty(shape, dtype)
+    return made
+
+
 def execute(op: str, backend: BackendLike, *arrays: Array | None, **scalars: Any) -> None:
-    """Run a kernel on host arrays in the order of its signature. An op that the backend lacks runs on the reference."""
+    """Run a kernel on arrays in the order of its signature. An op that the backend lacks runs on the reference.
+
+    Arrays on the host are copied to the backend's device and back. Work on a device's own arrays may still go on.
+    """
     chosen = get_backend(backend)
     kernel = chosen.kernel(op)
     if kernel is None:
-        chosen = get_backend("numpy")
-        kernel = chosen.kernel(op)
-    if kernel is None:
-        raise UnknownNameError("op", op, OPS)
+        _execute_on_reference(op, chosen, arrays, scalars)
+        return
     if chosen.device == "cpu":
         kernel(*arrays, **scalars)
         return
     args = OPS[op].args
     there = [_upload(chosen, arg, a) for arg, a in zip(args, arrays, strict=True)]
     kernel(*there, **scalars)
-    chosen.synchronize()
-    for arg, a, d in zip(args, arrays, there, strict=True):
-        if a is not None and arg.role != "in":
-            a[...] = chosen.to_numpy(d)
+    back = [
+        (a, d) for arg, a, d in zip(args, arrays, there, strict=True) if isinstance(a, np.ndarray) and arg.role != "in"
+    ]
+    if back:
+        chosen.synchronize()
+    for a, d in back:
+        a[...] = chosen.to_numpy(d)
 
 
 def _upload(backend: Backend, arg: Arg, a: Array | None) -> Any:
-    if a is None:
-        return None
+    if a is None or not isinstance(a, np.ndarray):
+        return a
     return backend.empty(a.shape, a.dtype) if arg.role == "out" else backend.asarray(a)
 
 
-def in_place(op: str, backend: BackendLike, arrays: Mapping[str, Any], **scalars: Any) -> None:
-    """Run an op over parameters of any shape, changing the caller's arrays; `arrays` in the order of the signature.
-
-    All are checked before any changes. The first decides shape and dtype.
-    """
-    args = OPS[op].args
-    first = arrays[args[0].name]
-    if not isinstance(first, np.ndarray) or first.dtype.newbyteorder("=") not in _FLOATS:
-        kind = first.dtype if isinstance(first, np.ndarray) else f"a {type(first).__name__}"
-        host_array(args[0].name, first)
-        raise DTypeError(
-            f"{args[0].name} is {kind}; it is updated in place, so it must be a NumPy array of float32 or float64"
-        )
-    if _simple(args, arrays, first):
-        flat = arrays.values() if first.ndim == 1 else [a if a is None else a.reshape(-1) for a in arrays.values()]
-        execute(op, backend, *flat, **scalars)
-        return
-    dtype = first.dtype.newbyteorder("=")
-    hosts: dict[str, Array] = {}
-    for arg in args:
-        a = arrays[arg.name]
-        if a is None:
-            continue
-        kind, shape = (FLOAT64, np.shape(a)) if arg.dtype == "f8" else (dtype, first.shape)
-        if arg.role == "inout":
-            hosts[arg.name] = writable(arg.name, a, shape, kind)
-        else:
-            hosts |= read({args[0].name: first, arg.name: a})[1]
-            if hosts[arg.name].shape != shape:
-                raise ShapeError(
-                    f"{arg.name} has shape {hosts[arg.name].shape}; expected {shape}, that of {args[0].name}"
-                )
-    written = {arg.name for arg in args if arg.role == "inout"}
-    _refuse_overlap(hosts, written)
-    work = {name: convert(name, a, FLOAT64 if _kind(args, name) == "f8" else dtype) for name, a in hosts.items()}
-    execute(op, backend, *(work[arg.name].reshape(-1) if arg.name in work else None for arg in args), **scalars)
-    for name in written & work.keys():
-        if work[name] is not hosts[name]:
-            hosts[name][...] = work[name]
-
-
-def _simple(args: Sequence[Arg], arrays: Mapping[str, Any], first: Array) -> bool:
-    """Whether the arrays are as nearly always: alike, in one piece each, and apart. Others are looked at closely."""
-    dtype, shape = first.dtype, first.shape
-    seen: list[Array] = []
-    for arg in args:
-        a = arrays[arg.name]
-        if a is None:
-            continue
-        if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape or arg.dtype != "T":
-            return False
-        flags = a.flags
-        if not (flags.carray or (arg.role == "in" and flags.c_contiguous and flags.aligned)):
-            return False
-        for b in seen:
-            if np.may_share_memory(a, b):
-                return False
-        seen.append(a)
-    return bool(dtype.isnative)
-
-
-def _kind(args: Sequence[Arg], name: str) -> str:
-    return next(arg.dtype for arg in args if arg.name == name)
-
-
-def _refuse_overlap(hosts: Mapping[str, Array], written: set[str]) -> None:
-    for (name, a), (other, b) in combinations(hosts.items(), 2):
-        if (name in written or other in written) and _share(a, b):
-            raise DataError(f"{name} and {other} share memory, and the op writes to one of them; give {other}.copy()")
-
-
-def _share(a: Array, b: Array) -> bool:
-    try:
-        return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]  # the stub lacks this form
-    except np.exceptions.TooHardError:
-        return True
+def _execute_on_reference(op: str, owner: Backend, arrays: Sequence[Any], scalars: Mapping[str, Any]) -> None:
+    """Arrays of a device are copied to the host and back."""
+    kernel = get_backend("numpy").kernel(op)
+    if kernel is None:
+        raise UnknownNameError("op", op, OPS)
+    hosts = [a if a is None or isinstance(a, np.ndarray) else np.array(owner.to_numpy(a)) for a in arrays]
+    kernel(*hosts, **scalars)
+    for arg, a, host in zip(OPS[op].args, arrays, hosts, strict=True):
+        if host is not a and arg.role != "in":
+            a[...] = owner.asarray(host)
 
 
 def apply_op(
@@ -208,21 +202,28 @@ def apply_op(
             + (f", {missing[0]} is missing" if missing else "")
         )
     sizes = {name: integer(f"dims[{name!r}]", n, 0) for name, n in (dims or {}).items()}
-    ready, dtype = _bind(op, inputs, given, sizes)
+    backend = following(
+        backend,
+        {arg.name: given.get(arg.name) for arg in inputs if arg.dtype != "label"},
+        {arg.name: given.get(arg.name) for arg in inputs if arg.dtype == "label"},
+    )
+    ready, dtype = _bind(op, inputs, given, sizes, backend)
+    beside = next((a for a in ready.values() if not isinstance(a, np.ndarray)), _HOST)
     for arg in spec.args:
         if arg.role == "out":
-            ready[arg.name] = np.empty(_shape(op, arg, sizes), FLOAT64 if arg.dtype == "f8" else dtype)
+            ready[arg.name] = fresh(_shape(op, arg, sizes), FLOAT64 if arg.dtype == "f8" else dtype, beside, backend)
     execute(op, backend, *(ready.get(arg.name) for arg in spec.args), **scalars)
     outputs = tuple(ready[arg.name] for arg in spec.args if arg.role == "out")
     return outputs[0] if len(outputs) == 1 else outputs or None
 
 
 def _bind(
-    op: str, inputs: Sequence[Arg], given: Mapping[str, Any], dims: dict[str, int]
+    op: str, inputs: Sequence[Arg], given: Mapping[str, Any], dims: dict[str, int], backend: BackendLike
 ) -> tuple[dict[str, Array], DType]:
     """The inputs as a kernel takes them, and the dtype; fills `dims`. Labels come last, when N and O are known."""
     working = {arg.name: given.get(arg.name) for arg in inputs if arg.dtype == "T"}
-    dtype, hosts = read(working)
+    dtype, arrays = read(working, backend=backend)
+    place = None if isinstance(backend, str) else backend
     ready: dict[str, Array] = {}
     for arg in sorted(inputs, key=lambda arg: arg.dtype == "label"):
         a = given.get(arg.name)
@@ -231,18 +232,20 @@ def _bind(
         kind = FLOAT64 if arg.dtype == "f8" else dtype
         if arg.dtype == "label":
             rows, classes = _shape(op, arg, dims)
-            ready[arg.name] = labels(arg.name, a, rows, classes, dtype)
+            ready[arg.name] = labels(arg.name, fetched(arg.name, a, place), rows, classes, dtype)
             continue
-        host = hosts[arg.name] if arg.name in hosts else host_array(arg.name, a)
-        match(arg.name, host, arg.shape, dims)
-        ready[arg.name] = _direct(arg.name, a, kind) if arg.role == "inout" else convert(arg.name, host, kind)
-    _refuse_overlap(ready, {arg.name for arg in inputs if arg.role == "inout"})
+        array = arrays[arg.name] if arg.name in arrays else any_array(arg.name, a, place)
+        match(arg.name, array, arg.shape, dims)
+        ready[arg.name] = _direct(arg.name, a, kind, place) if arg.role == "inout" else convert(arg.name, array, kind)
+    refuse_overlap(ready, {arg.name for arg in inputs if arg.role == "inout"})
     return ready, dtype
 
 
-def _direct(name: str, a: Any, dtype: DType) -> Array:
+def _direct(name: str, a: Any, dtype: DType, place: Backend | None) -> Array:
     """The caller's array as a kernel writes to it: here no copy goes back, so it must be contiguous."""
-    array = writable(name, a, np.shape(a), dtype)
+    if place is not None and takes(place, a):
+        return writable_on_device(name, a, dtype, place)
+    array = writable(name, a, shape_of(a), dtype)
     if convert(name, array, dtype) is not array:
         raise DataError(
             f"{name} is not a C-contiguous, aligned, native array; it is updated in place: give {name}.copy()"

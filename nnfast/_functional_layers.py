@@ -1,15 +1,14 @@
 """Behind `nnfast.functional`: dense, dropout and the activations.
 
-Dimensions: N rows, I inputs, O outputs. Every output is a fresh array, and inputs are never changed.
+Dimensions: N rows, I inputs, O outputs. Every output is a fresh array, beside the inputs where these lie on a GPU, and
+inputs are never changed.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from nnfast._functional_call import BackendLike, execute, match, read
+from nnfast._functional_call import BackendLike, execute, following, fresh, match, read
 from nnfast.errors import OptionError, ShapeError, UnknownNameError
 from nnfast.lowering import FUSED_ACTIVATIONS
 from nnfast.protocol import OPS
@@ -54,8 +53,9 @@ def dense(
     (0.01) or "elu" (1.0). N may be 0. NaN and inf propagate. Raises ShapeError, DTypeError, UnknownNameError.
     """
     name, alpha = _activation(activation, alpha)
-    arrays = _dense_arrays(x=x, w=w, b=b)
-    y = np.empty((arrays["x"].shape[0], arrays["w"].shape[1]), arrays["x"].dtype)
+    backend = following(backend, {"x": x, "w": w, "b": b})
+    arrays = _dense_arrays(backend, x=x, w=w, b=b)
+    y = fresh((arrays["x"].shape[0], arrays["w"].shape[1]), arrays["x"].dtype, arrays["x"], backend)
     fused = "linear" if name in _COMPOSED else name
     execute("dense", backend, arrays["x"], arrays["w"], arrays["b"], y, activation=fused, alpha=alpha)
     return _forward(name, y, backend) if name in _COMPOSED else y
@@ -83,7 +83,8 @@ def dense_backward(
     if name != "linear" and b is None and (y is None or needed == "b"):
         other = "" if needed == "b" else ", what dense returned, or b= to compute it again"
         raise OptionError(f"dense_backward with activation {name!r} needs {needed}={other}")
-    a = _dense_arrays(x=x, w=w, dy=dy, y=y, b=b)
+    backend = following(backend, {"x": x, "w": w, "dy": dy, "y": y, "b": b})
+    a = _dense_arrays(backend, x=x, w=w, dy=dy, y=y, b=b)
     x, w, dy = a["x"], a["w"], a["dy"]
     if name in ("gelu", "silu"):
         dy = _backward(name, dense(x, w, a["b"], backend=backend), dy, backend)
@@ -92,20 +93,20 @@ def dense_backward(
     if name == "softmax":
         dy = _backward(name, a["y"], dy, backend)
     fused = "linear" if name in _COMPOSED else name
-    saved, dz = (None, None) if fused == "linear" else (a["y"], np.empty_like(dy))
-    dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty(w.shape[1], w.dtype)
+    dx, dw, db = (fresh(shape, x.dtype, x, backend) for shape in (x.shape, w.shape, w.shape[1:]))
+    saved, dz = (None, None) if fused == "linear" else (a["y"], fresh(dy.shape, x.dtype, x, backend))
     execute("dense_backward", backend, x, w, saved, dy, dz, dx, dw, db, activation=fused, alpha=alpha)
     return dx, dw, db
 
 
-def _dense_arrays(**given: Any) -> dict[str, Array]:
+def _dense_arrays(backend: BackendLike, **given: Any) -> dict[str, Array]:
     """The arrays of a dense op, checked against each other and as a kernel takes them; None is left out."""
     shapes = {"x": ("N", "I"), "w": ("I", "O"), "b": ("O",), "y": ("N", "O"), "dy": ("N", "O")}
-    dtype, hosts = read(given)
+    dtype, arrays = read(given, backend=backend)
     dims: dict[str, int] = {}
-    for name, a in hosts.items():
+    for name, a in arrays.items():
         match(name, a, shapes[name], dims)
-    return {name: convert(name, a, dtype) for name, a in hosts.items()}
+    return {name: convert(name, a, dtype) for name, a in arrays.items()}
 
 
 def _activation(name: str | None, alpha: float | None) -> tuple[str, float]:
@@ -149,21 +150,27 @@ def _dropout(
         "layer": integer("layer", layer, 0, 2**32 - 1),
         "first_row": integer("first_row", first_row, 0),
     }
-    dtype, hosts = read({name: a})
-    array = features(name, hosts[name], None, dtype, allow_empty=True)
+    backend = following(backend, {name: a})
+    array = _rows(name, a, backend)
     if (scalars["first_row"] + array.shape[0]) * array.shape[1] > _ELEMENTS:
         raise ShapeError(
             f"{name} has shape {array.shape} from row {first_row} on; dropout numbers at most 2**34 elements"
         )
-    out = np.empty_like(array)
+    out = fresh(array.shape, array.dtype, array, backend)
     execute(op, backend, array, out, **scalars)
     return out
 
 
+def _rows(name: str, a: Any, backend: BackendLike) -> Array:
+    dtype, arrays = read({name: a}, backend=backend)
+    place = None if isinstance(backend, str) else backend
+    return features(name, arrays[name], None, dtype, allow_empty=True, backend=place)
+
+
 def _forward(op: str, x: Any, backend: BackendLike, **scalars: float) -> Array:
-    dtype, hosts = read({"x": x})
-    array = features("x", hosts["x"], None, dtype, allow_empty=True)
-    y = np.empty_like(array)
+    backend = following(backend, {"x": x})
+    array = _rows("x", x, backend)
+    y = fresh(array.shape, array.dtype, array, backend)
     execute(op, backend, array, y, **scalars)
     return y
 
@@ -171,12 +178,13 @@ def _forward(op: str, x: Any, backend: BackendLike, **scalars: float) -> Array:
 def _backward(name: str, saved: Any, dy: Any, backend: BackendLike, **scalars: float) -> Array:
     op = f"{name}_backward"
     given = OPS[op].args[0].name
-    dtype, hosts = read({given: saved, "dy": dy})
+    backend = following(backend, {given: saved, "dy": dy})
+    dtype, arrays = read({given: saved, "dy": dy}, backend=backend)
     dims: dict[str, int] = {}
-    for argument, a in hosts.items():
+    for argument, a in arrays.items():
         match(argument, a, ("N", "I"), dims)
-    dx = np.empty(tuple(dims.values()), dtype)
-    execute(op, backend, *(convert(argument, a, dtype) for argument, a in hosts.items()), dx, **scalars)
+    dx = fresh(tuple(dims.values()), dtype, arrays["dy"], backend)
+    execute(op, backend, *(convert(argument, a, dtype) for argument, a in arrays.items()), dx, **scalars)
     return dx
 
 

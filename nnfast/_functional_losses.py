@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnfast._functional_call import BackendLike, execute, read
+from nnfast._functional_call import BackendLike, execute, following, fresh, read
 from nnfast.errors import OptionError
 from nnfast.protocol import OPS
 from nnfast.validation import FLOAT64, Array, features, integer, labels, number, targets, weights
@@ -38,7 +38,8 @@ _ANY: _Bounds = (None, None)
 # All losses share these. Arguments: `y` is either class labels, (N,) integers or (N, O) rows that sum to 1, or real
 # targets of exactly the output's shape; `sample_weight` is (N,), at least 0. They are converted to the output's dtype.
 # Returned: the mean Σ wₙ·lossₙ/Σ wₙ as a float, or with `per_sample` the N losses lossₙ, unweighted, as an array; and
-# the gradient of that mean with respect to the output, (N, O).
+# the gradient of that mean with respect to the output, (N, O). Where the output lies on a GPU, these arrays do too; the
+# targets and weights may be there or on the host.
 # Raised: ShapeError, DTypeError, OptionError, and DataError for no rows, labels out of range, or NaN in targets.
 
 
@@ -57,8 +58,8 @@ def softmax_cross_entropy(
     0 ≤ label_smoothing < 1. Computed through the shifted log-sum-exp: no overflow, no saturation.
     """
     smoothing = number("label_smoothing", label_smoothing, 0, 1, high_open=True)
-    given = _given("softmax_cross_entropy", "logits", logits, y, sample_weight)
-    return _loss("softmax_cross_entropy", given, per_sample, backend, label_smoothing=smoothing)
+    given = _given("softmax_cross_entropy", backend, "logits", logits, y, sample_weight)
+    return _loss("softmax_cross_entropy", given, per_sample, label_smoothing=smoothing)
 
 
 def sigmoid_binary_cross_entropy(
@@ -68,8 +69,8 @@ def sigmoid_binary_cross_entropy(
 
     The gradient is wₙ/Σw·(sigmoid(z) − y)/O, and does not vanish where the sigmoid saturates.
     """
-    given = _given("sigmoid_binary_cross_entropy", "logits", logits, y, sample_weight, _UNIT)
-    return _loss("sigmoid_binary_cross_entropy", given, per_sample, backend)
+    given = _given("sigmoid_binary_cross_entropy", backend, "logits", logits, y, sample_weight, _UNIT)
+    return _loss("sigmoid_binary_cross_entropy", given, per_sample)
 
 
 def categorical_cross_entropy(
@@ -79,8 +80,8 @@ def categorical_cross_entropy(
 
     No loss exceeds 16.118 = −log 1e-7; `softmax_cross_entropy` has no such limit.
     """
-    given = _given("categorical_cross_entropy", "output", output, y, sample_weight)
-    return _loss("categorical_cross_entropy", given, per_sample, backend)
+    given = _given("categorical_cross_entropy", backend, "output", output, y, sample_weight)
+    return _loss("categorical_cross_entropy", given, per_sample)
 
 
 def binary_cross_entropy(
@@ -90,24 +91,24 @@ def binary_cross_entropy(
 
     p is the output (N, O) clipped to [1e-7, 1 − 1e-7]; `sigmoid_binary_cross_entropy` needs no clipping.
     """
-    given = _given("binary_cross_entropy", "output", output, y, sample_weight, _UNIT)
-    return _loss("binary_cross_entropy", given, per_sample, backend)
+    given = _given("binary_cross_entropy", backend, "output", output, y, sample_weight, _UNIT)
+    return _loss("binary_cross_entropy", given, per_sample)
 
 
 def mean_squared_error(
     output: Any, y: Any, *, sample_weight: Any = None, per_sample: bool = False, backend: BackendLike = None
 ) -> tuple[float | Array, Array]:
     """(loss, doutput): lossₙ = mean over outputs of (output − y)², both (N, O); gradient wₙ/Σw·2·(output − y)/O."""
-    given = _given("mean_squared_error", "output", output, y, sample_weight)
-    return _loss("mean_squared_error", given, per_sample, backend)
+    given = _given("mean_squared_error", backend, "output", output, y, sample_weight)
+    return _loss("mean_squared_error", given, per_sample)
 
 
 def mean_absolute_error(
     output: Any, y: Any, *, sample_weight: Any = None, per_sample: bool = False, backend: BackendLike = None
 ) -> tuple[float | Array, Array]:
     """(loss, doutput): lossₙ = mean over outputs of |output − y|, both (N, O); gradient wₙ/Σw·sign(output − y)/O."""
-    given = _given("mean_absolute_error", "output", output, y, sample_weight)
-    return _loss("mean_absolute_error", given, per_sample, backend)
+    given = _given("mean_absolute_error", backend, "output", output, y, sample_weight)
+    return _loss("mean_absolute_error", given, per_sample)
 
 
 def huber(
@@ -124,8 +125,8 @@ def huber(
     e = output − y, both (N, O); delta > 0. The gradient is wₙ/Σw·clip(e, −delta, delta)/O.
     """
     limit = number("delta", delta, 0, low_open=True)
-    given = _given("huber", "output", output, y, sample_weight)
-    return _loss("huber", given, per_sample, backend, delta=limit)
+    given = _given("huber", backend, "output", output, y, sample_weight)
+    return _loss("huber", given, per_sample, delta=limit)
 
 
 def poisson(
@@ -135,37 +136,40 @@ def poisson(
 
     The negative log-likelihood without log y!, which no output changes. The gradient is wₙ/Σw·(eᶻ − y)/O.
     """
-    given = _given("poisson", "output", output, y, sample_weight, (0, None))
-    return _loss("poisson", given, per_sample, backend)
+    given = _given("poisson", backend, "output", output, y, sample_weight, (0, None))
+    return _loss("poisson", given, per_sample)
 
 
-_Given = tuple[Array, Array, Array | None]
+# What every loss and metric reads, checked: output, targets and weights, the latter two on the host; and who computes.
+_Given = tuple[Array, Array, Array | None, BackendLike]
 
 
-def _given(op: str, shown: str, output: Any, y: Any, sample_weight: Any, bounds: _Bounds = _ANY) -> _Given:
-    """Output, targets and weights, checked: what every loss and metric reads."""
-    dtype, hosts = read({shown: output}, {"y": y, "sample_weight": sample_weight})
-    z = features(shown, hosts[shown], None, dtype)
+def _given(
+    op: str, backend: BackendLike, shown: str, output: Any, y: Any, sample_weight: Any, bounds: _Bounds = _ANY
+) -> _Given:
+    follow = {"y": y, "sample_weight": sample_weight}
+    backend = following(backend, {shown: output}, follow)
+    dtype, arrays = read({shown: output}, follow, backend)
+    z = features(shown, arrays[shown], None, dtype, backend=None if isinstance(backend, str) else backend)
     rows, width = z.shape
     if OPS[op].args[1].dtype == "label":
-        target = labels("y", hosts.get("y"), rows, width, dtype)
+        target = labels("y", arrays.get("y"), rows, width, dtype)
     else:
-        target = targets("y", hosts.get("y"), rows, width, dtype, *bounds)
-    return z, target, weights("sample_weight", hosts.get("sample_weight"), rows, dtype)
+        target = targets("y", arrays.get("y"), rows, width, dtype, *bounds)
+    return z, target, weights("sample_weight", arrays.get("sample_weight"), rows, dtype), backend
 
 
-def _total(weight: Array | None, rows: int) -> float:
-    return float(rows if weight is None else weight.sum(dtype=FLOAT64))
+def _total(given: _Given) -> float:
+    """The sum of all weights."""
+    return float(len(given[0]) if given[2] is None else given[2].sum(dtype=FLOAT64))
 
 
-def _loss(
-    op: str, given: _Given, per_sample: bool, backend: BackendLike, **scalars: float
-) -> tuple[float | Array, Array]:
-    z, _, weight = given
-    normaliser = _total(weight, len(z))
-    total, dz = np.zeros((), FLOAT64), np.empty_like(z)
-    losses = np.empty(len(z), z.dtype) if per_sample else None
-    execute(op, backend, *given, total, dz, losses, normaliser=normaliser, **scalars)
+def _loss(op: str, given: _Given, per_sample: bool, **scalars: float) -> tuple[float | Array, Array]:
+    z, target, weight, backend = given
+    normaliser = _total(given)
+    total, dz = np.zeros((), FLOAT64), fresh(z.shape, z.dtype, z, backend)
+    losses = fresh(z.shape[:1], z.dtype, z, backend) if per_sample else None
+    execute(op, backend, z, target, weight, total, dz, losses, normaliser=normaliser, **scalars)
     return (float(total) / normaliser if losses is None else losses), dz
 
 
@@ -175,16 +179,16 @@ def _loss(
 
 def accuracy(output: Any, y: Any, *, sample_weight: Any = None, backend: BackendLike = None) -> float:
     """The share of rows whose largest output (N, O) is that of the class label y. Of equal ones the first counts."""
-    return _metric("accuracy", _given("accuracy", "output", output, y, sample_weight), backend)
+    return _metric("accuracy", _given("accuracy", backend, "output", output, y, sample_weight))
 
 
 def top_k_accuracy(output: Any, y: Any, *, k: int, sample_weight: Any = None, backend: BackendLike = None) -> float:
     """The share of rows where fewer than k outputs stand before that of the label; 1 ≤ k ≤ O."""
     k = integer("k", k, 1)
-    given = _given("top_k_accuracy", "output", output, y, sample_weight)
+    given = _given("top_k_accuracy", backend, "output", output, y, sample_weight)
     if k > given[0].shape[1]:
         raise OptionError(f"k is {k}, but the output has {given[0].shape[1]} columns; expected at most that many")
-    return _metric("top_k_accuracy", given, backend, k=k)
+    return _metric("top_k_accuracy", given, k=k)
 
 
 def binary_accuracy(
@@ -192,8 +196,8 @@ def binary_accuracy(
 ) -> float:
     """The share of outputs (N, O) where (output > threshold) = (y > 1/2), y (N, O) in [0, 1]. Logits: threshold 0."""
     limit = number("threshold", threshold)
-    given = _given("binary_accuracy", "output", output, y, sample_weight, _UNIT)
-    return _metric("binary_accuracy", given, backend, threshold=limit)
+    given = _given("binary_accuracy", backend, "output", output, y, sample_weight, _UNIT)
+    return _metric("binary_accuracy", given, threshold=limit)
 
 
 def regression_accuracy(
@@ -201,14 +205,14 @@ def regression_accuracy(
 ) -> float:
     """The share of outputs (N, O) with |output − y| ≤ precision, so an exact answer counts with precision 0 too."""
     limit = number("precision", precision, 0)
-    given = _given("regression_accuracy", "output", output, y, sample_weight)
-    return _metric("regression_accuracy", given, backend, precision=limit)
+    given = _given("regression_accuracy", backend, "output", output, y, sample_weight)
+    return _metric("regression_accuracy", given, precision=limit)
 
 
-def _metric(op: str, given: _Given, backend: BackendLike, **scalars: float) -> float:
+def _metric(op: str, given: _Given, **scalars: float) -> float:
     total = np.zeros((), FLOAT64)
-    execute(op, backend, *given, total, **scalars)
-    return float(total) / _total(given[2], len(given[0]))
+    execute(op, given[3], *given[:3], total, **scalars)
+    return float(total) / _total(given)
 
 
 def r2_score(output: Any, y: Any, *, sample_weight: Any = None, backend: BackendLike = None) -> float:
@@ -216,11 +220,11 @@ def r2_score(output: Any, y: Any, *, sample_weight: Any = None, backend: Backend
 
     An output with constant targets has no spread to explain: it scores 1 where it is exact and 0 where it is not.
     """
-    given = _given("r2_moments", "output", output, y, sample_weight)
+    given = _given("r2_moments", backend, "output", output, y, sample_weight)
     moments = np.empty((3, given[0].shape[1]), FLOAT64)
-    execute("r2_moments", backend, *given, moments)
+    execute("r2_moments", given[3], *given[:3], moments)
     mean, spread, residual = moments
-    return float(r2_of_moments(mean, spread, residual, _total(given[2], len(given[0]))))
+    return float(r2_of_moments(mean, spread, residual, _total(given)))
 
 
 def r2_of_moments(mean: Array, spread: Array, residual: Array, weight: Any) -> Array:

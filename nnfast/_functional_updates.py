@@ -1,17 +1,22 @@
 """Behind `nnfast.functional`: penalties, clipping and the optimizers' steps.
 
-The steps change parameters and optimizer state in place, arrays of any equal shape and any memory layout. All arguments
-are checked before anything changes: a read-only array, another dtype or shape, or two arrays that share memory raise
-ShapeError, DTypeError or DataError; numbers out of range raise OptionError. `g` is only read.
+The steps change parameters and optimizer state in place, arrays of any equal shape and any memory layout; on a GPU they
+must be C-contiguous, since nothing is copied. All arguments are checked before anything changes: a read-only array,
+another dtype or shape, or two arrays that share memory raise ShapeError, DTypeError or DataError; numbers out of range
+raise OptionError. `g` is only read.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from nnfast._functional_call import BackendLike, execute, in_place, read
+from nnfast._functional_call import BackendLike, execute, following, fresh, read
+from nnfast._functional_in_place import in_place
+from nnfast._functional_memory import shape_of
+from nnfast.devices import adopted, takes
 from nnfast.errors import OptionError, ShapeError
 from nnfast.validation import FLOAT64, Array, convert, integer, number
 
@@ -32,11 +37,19 @@ _KEYS = 2**64 - 1
 def penalty(p: Any, *, l1: float = 0, l2: float = 0, backend: BackendLike = None) -> tuple[float, Array]:
     """(value, gradient): l1·Σ|p| + l2·Σp², and l1·sign(p) + 2·l2·p with sign(0) = 0. p has any shape; l1, l2 ≥ 0."""
     strengths = {"l1": number("l1", l1, 0), "l2": number("l2", l2, 0)}
-    dtype, hosts = read({"p": p})
-    flat = convert("p", hosts["p"], dtype).reshape(-1)
-    total, gradient = np.zeros((), FLOAT64), np.zeros_like(flat)
+    backend, flat, shape = _flat(p, backend)
+    total, gradient = np.zeros((), FLOAT64), fresh(flat.shape, flat.dtype, flat, backend)
+    gradient[...] = 0
     execute("penalty", backend, flat, gradient, total, **strengths)
-    return float(total), gradient.reshape(hosts["p"].shape)
+    return float(total), gradient.reshape(shape)
+
+
+def _flat(p: Any, backend: BackendLike) -> tuple[BackendLike, Array, tuple[int, ...]]:
+    """Who computes, p in one row, and its shape."""
+    backend = following(backend, {"p": p})
+    dtype, arrays = read({"p": p}, backend=backend)
+    array = convert("p", arrays["p"], dtype)
+    return backend, array.reshape(-1), array.shape
 
 
 def clip_by_global_norm(g: Any, *, clip_norm: float, backend: BackendLike = None) -> float:
@@ -45,7 +58,11 @@ def clip_by_global_norm(g: Any, *, clip_norm: float, backend: BackendLike = None
     Returns the norm before, taken in float64 (Pascanu et al. 2013).
     """
     limit = number("clip_norm", clip_norm, 0)
-    norm = _norm(g) if isinstance(g, np.ndarray) else 0.0
+    backend = following(backend, {"g": g})
+    if isinstance(g, np.ndarray):
+        norm = _norm(g)
+    else:
+        norm = _norm_on_device(g, backend) if not isinstance(backend, str) and takes(backend, g) else 0.0
     in_place("clip_by_global_norm", backend, {"g": g}, clip_norm=limit)
     return norm
 
@@ -56,6 +73,17 @@ def _norm(g: Array) -> float:
     if largest == 0 or not np.isfinite(largest):
         return largest
     return largest * float(np.sqrt(np.sum(np.square(g / FLOAT64.type(largest), dtype=FLOAT64))))
+
+
+def _norm_on_device(g: Any, backend: Any) -> float:
+    array = adopted("g", g, backend)
+    if array.dtype.kind != "f" or not array.size:
+        return 0.0
+    largest = float(backend.to_numpy(abs(array).max()))
+    if largest == 0 or not np.isfinite(largest):
+        return largest
+    scaled = array.astype(FLOAT64) / largest
+    return largest * math.sqrt(float(backend.to_numpy((scaled * scaled).sum())))
 
 
 def sgd_step(
@@ -151,11 +179,10 @@ def random_search_propose(
         "scale": number("scale", scale, 0),
         "offset": integer("offset", offset, 0),
     }
-    dtype, hosts = read({"p": p})
-    flat = convert("p", hosts["p"], dtype).reshape(-1)
-    q = np.empty_like(flat)
+    backend, flat, shape = _flat(p, backend)
+    q = fresh(flat.shape, flat.dtype, flat, backend)
     execute("random_search_propose", backend, flat, q, **scalars, mode=mode)
-    return q.reshape(hosts["p"].shape)
+    return q.reshape(shape)
 
 
 def random_search_accept(
@@ -167,8 +194,9 @@ def random_search_accept(
     S ≥ 2. Changes p, sums and best.
     """
     count = number("normaliser", normaliser, 0, low_open=True)
-    if np.shape(sums) != np.shape(best) or np.ndim(sums) != 1 or np.size(sums) < 2:
-        raise ShapeError(f"sums has shape {np.shape(sums)} and best {np.shape(best)}; expected both (S,), S at least 2")
+    shapes = shape_of(sums), shape_of(best)
+    if shapes[0] != shapes[1] or len(shapes[0]) != 1 or shapes[0][0] < 2:
+        raise ShapeError(f"sums has shape {shapes[0]} and best {shapes[1]}; expected both (S,), S at least 2")
     in_place("random_search_accept", backend, {"p": p, "q": q, "sums": sums, "best": best}, normaliser=count)
 
 

@@ -15,7 +15,12 @@ __all__ = ["allocate", "realign", "realigned", "repack"]
 def allocate(backend: Backend, layout: Layout, dtype: Any) -> Buffers:
     """Parameters and gradients, all zero; slots and state come with the first Program that needs them."""
     flat = [backend.zeros(layout.size, dtype) for _ in range(2)]
-    return Buffers(flat[0], flat[1], {}, backend.zeros(0, np.float64))
+    return Buffers(flat[0], flat[1], {}, backend.zeros(0, np.float64), _foreign(backend))
+
+
+def _foreign(backend: Backend) -> Backend | None:
+    """The backend, if its arrays are not NumPy's."""
+    return None if backend.device == "cpu" else backend
 
 
 def realign(buffers: Buffers, backend: Backend) -> None:
@@ -23,6 +28,8 @@ def realign(buffers: Buffers, backend: Backend) -> None:
     buffers.parameters = realigned(buffers.parameters, backend)
     buffers.gradients = realigned(buffers.gradients, backend)
     buffers.slots = {name: realigned(slot, backend) for name, slot in buffers.slots.items()}
+    buffers.state = backend.asarray(buffers.state)
+    buffers.backend = _foreign(backend)
 
 
 def realigned(flat: Any, backend: Backend) -> Any:

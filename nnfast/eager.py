@@ -12,7 +12,7 @@ import numpy as np
 from nnfast.errors import ShapeError, StateError
 from nnfast.lowering import Builder
 from nnfast.protocol import Buffer, Op
-from nnfast.validation import convert, features, host_array
+from nnfast.validation import any_array, convert, features
 
 if TYPE_CHECKING:
     from nnfast.layers.base import Layer
@@ -32,7 +32,9 @@ class Eager:
 
     def forward(self, x: Any, training: bool) -> Any:
         layer = self._layer
-        x = layer.backend.asarray(features("x", x, layer.n_inputs_wanted, layer.dtype, allow_empty=True))
+        backend = layer.backend
+        rows = features("x", x, layer.n_inputs_wanted, layer.dtype, allow_empty=True, backend=backend)
+        x = backend.asarray(rows)
         self._layer._training_forwards += training
         self._last = (training, x.shape[1])
         ops, _, y = self._lower(*self._last)
@@ -45,14 +47,15 @@ class Eager:
             raise StateError(f"{type(self._layer).__name__}.backward() was called before forward()")
         layer = self._layer
         _, ops, y = self._lower(*self._last)
-        dy = host_array("dy", dy)
+        dy = any_array("dy", dy, layer.backend)
         expected = self._arrays[y.name].shape  # "x" itself where the layer passes it on
         if dy.shape != expected:
             raise ShapeError(f"dy has shape {dy.shape}; the last forward gave an output of shape {expected}")
+        gradient = convert("dy", dy, layer.dtype)
         if not ops:
-            return np.array(dy, dtype=layer.dtype)
+            return layer.backend.asarray(gradient).copy()
         prefix = str(layer._index)
-        self._arrays[f"{prefix}.dy"] = layer.backend.asarray(convert("dy", dy, layer.dtype))
+        self._arrays[f"{prefix}.dy"] = layer.backend.asarray(gradient)
         self._run(ops, len(dy))
         return self._arrays.pop(f"{prefix}.dx")
 

@@ -4,6 +4,10 @@
 reference. Inputs are anything that NumPy or DLPack reads, in any memory layout, and are never changed; outputs are
 fresh arrays. Only `*_step`, `clip_by_global_norm` and `random_search_accept` work in place, and say so.
 
+Arrays on an NVIDIA GPU (of CuPy, PyTorch, JAX, …) stay there: by default "cupy" computes on them, on CuPy's current
+stream, and the outputs are CuPy's arrays; losses, norms and metrics are floats all the same. Targets and weights are
+fetched once per call, for their values are checked on the host. Arrays on the host go to a GPU only with `backend=`.
+
 Dtypes: float32 gives float32 and float64 gives float64. Python lists, integers and booleans take the dtype of the float
 arrays beside them, or float64 where there is none. Parameters and activations of different float types are an error;
 targets and sample weights are converted to the output's dtype.

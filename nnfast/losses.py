@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nnfast import functional, validation
+from nnfast._by_hand import given_by_hand, strict
 from nnfast.errors import StateError, UnknownNameError
 from nnfast.layers.base import described
 from nnfast.layers.python import read_only, store
@@ -60,7 +61,8 @@ class Loss:
             raise UnknownNameError(f"targets of the loss {cls.__name__}", cls.targets, ["label", "real"])
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_backend": self._backend and portable(self._backend)}
+        kept = self._gradient if isinstance(self._gradient, np.ndarray) else None  # one on a device stays behind
+        return self.__dict__ | {"_backend": self._backend and portable(self._backend), "_gradient": kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state | {"_backend": state["_backend"] and get_backend(state["_backend"])})
@@ -97,7 +99,7 @@ class Loss:
 
 
 class PythonLoss(Loss):
-    """A loss whose arithmetic you write yourself, on the backend's own arrays (NumPy's on a CPU).
+    """A loss whose arithmetic you write yourself, on the backend's own arrays (NumPy's on a CPU, CuPy's on a GPU).
 
     Define `compute(output, y) -> losses`, one for each row (N,), and `gradient(output, y) -> slopes`, the derivative
     of each row's loss with respect to that row of the output (N, O). Weights and the mean are taken care of. Targets
@@ -125,13 +127,10 @@ class PythonLoss(Loss):
         return (type(self), id(self))
 
     def forward(self, output: Any, y: Any, *, sample_weight: Any = None) -> float:
-        z = validation.features("output", output, None, _float_type(output))
-        y = self.check("y", y, z.shape[0], z.shape[1], z.dtype)
-        w = validation.weights("sample_weight", sample_weight, len(z), z.dtype)
-        total, self._gradient = np.zeros(()), np.empty_like(z)
-        weight = float(len(z) if w is None else w.sum(dtype=np.float64))
-        self._run(z, y, w, total, self._gradient, normaliser=weight)
-        return float(total) / weight
+        given = given_by_hand(self.check, output, y, sample_weight, self._backend, strict)
+        self._gradient = given.output.copy()
+        self._run(given.output, given.y, given.weight, given.total, self._gradient, normaliser=given.normaliser)
+        return given.mean()
 
     def lower(self, b: Builder) -> None:
         b.python_loss(self._run)
@@ -143,12 +142,6 @@ class PythonLoss(Loss):
         if dz is not None:
             store(dz, self.gradient(read_only(z), read_only(y)), self, "gradient")
             dz *= 1 / normaliser if weight is None else weight[:, None] / normaliser
-
-
-def _float_type(a: Any) -> np.dtype[Any]:
-    """The dtype to compute in: that of a float array, float64 for lists and integers."""
-    dtype = getattr(a, "dtype", None)
-    return validation.working_dtype(dtype if dtype is not None and dtype.kind == "f" else np.float64)
 
 
 class SoftmaxCrossEntropy(Loss):

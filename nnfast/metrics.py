@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nnfast import functional, validation
+from nnfast._by_hand import given_by_hand, lenient
 from nnfast._confusion import confusion_matrix
 from nnfast._functional_losses import r2_of_moments
 from nnfast.errors import DTypeError, OptionError, ShapeError, UnknownNameError
@@ -78,7 +79,7 @@ class Metric:
 
 
 class PythonMetric(Metric):
-    """A metric whose arithmetic you write yourself, on the backend's own arrays (NumPy's on a CPU).
+    """A metric whose arithmetic you write yourself, on the backend's own arrays (NumPy's on a CPU, CuPy's on a GPU).
 
     Define `compute(output, y) -> values`, one for each row (N,); the metric is their mean, weighted where weights are
     given. `output` is what `predict` gives, and y are rows like it; with `targets = "label"`, y is class indices (N,)
@@ -108,15 +109,11 @@ class PythonMetric(Metric):
         raise NotImplementedError(f"{type(self).__name__} must define compute(output, y)")
 
     def __call__(self, output: Any, y: Any, *, sample_weight: Any = None, backend: Any = None) -> float:
-        """Its value by hand, computed on the host whatever `backend` is."""
-        dtype = getattr(output, "dtype", None)
-        z = validation.features("output", output, None, np.dtype("f4" if dtype == np.float32 else "f8"))
+        """Its value by hand, computed where the output lies whatever `backend` is: on the host, or on a GPU."""
         check = validation.labels if self.targets == "label" else validation.targets
-        y = check("y", y, z.shape[0], z.shape[1], z.dtype)
-        w = validation.weights("sample_weight", sample_weight, len(z), z.dtype)
-        total = np.zeros(())
-        self._run(z, y, w, total)
-        return float(total) / float(len(z) if w is None else w.sum(dtype=np.float64))
+        given = given_by_hand(check, output, y, sample_weight, backend, lenient)
+        self._run(given.output, given.y, given.weight, given.total)
+        return given.mean()
 
     def lower(self, b: Builder) -> None:
         if self.in_training or b.mode == "evaluate":

@@ -18,7 +18,7 @@ from nnfast.layers.base import Layer
 from nnfast.losses import Loss
 from nnfast.metrics import Metric
 from nnfast.optimizers.base import Optimizer
-from nnfast.predictor import Predictor
+from nnfast.predictor import DevicePredictor, Predictor
 from nnfast.program import Program
 from nnfast.programs import Programs
 from nnfast.protocol import Backend
@@ -28,7 +28,7 @@ from nnfast.text import table
 from nnfast.training import fit as training
 from nnfast.training import stepping
 from nnfast.twins import twin_of
-from nnfast.validation import convert, host_array, integer, working_dtype
+from nnfast.validation import any_array, convert, integer, working_dtype
 
 __all__ = ["Model"]
 
@@ -47,6 +47,11 @@ class Model:
 
     Weights that a layer has drawn or been given already are kept. Raises ShapeError where layers do not fit together
     and OwnershipError where a layer or the optimizer belongs to another model; then nothing has changed.
+
+    On a GPU backend all data may come from the host, and are copied over once, or lie on that GPU already (CuPy,
+    PyTorch, JAX: DLPack or `__cuda_array_interface__`): X and weights then stay there, while targets and sample weights
+    are fetched once per call, because their values are checked on the host. Outputs and gradients are device arrays,
+    losses are floats, and `parameters`, `get_weights` and `values` are copies on the host.
     """
 
     def __init__(
@@ -142,13 +147,16 @@ class Model:
 
     @parameters.setter
     def parameters(self, flat: Any) -> None:
-        values = host_array("parameters", flat)
+        values = any_array("parameters", flat, self._backend)
         if values.shape != (self._layout.size,):
             raise ShapeError(f"parameters is a flat array of {self._layout.size} elements; given: shape {values.shape}")
-        values, padded = convert("parameters", values, self._dtype), np.zeros(self._layout.size, self._dtype)
+        values = convert("parameters", values, self._dtype)
+        on_host = isinstance(values, np.ndarray)
+        target = np.zeros(self._layout.size, self._dtype) if on_host else self._buffers.parameters
         for b in self._layout.blocks:
-            padded[b.offset : b.offset + b.size] = values[b.offset : b.offset + b.size]
-        self._buffers.parameters[...] = self._backend.asarray(padded)
+            target[b.offset : b.offset + b.size] = values[b.offset : b.offset + b.size]
+        if on_host:
+            self._buffers.parameters[...] = self._backend.asarray(target)
 
     @property
     def n_parameters(self) -> int:
@@ -163,7 +171,8 @@ class Model:
         """Copy arrays in, in the order of `get_weights`. All shapes are checked before anything changes."""
         if isinstance(weights, str) or not isinstance(weights, Iterable):
             raise DTypeError(f"weights is a list of arrays, as get_weights gives them; {weights!r} was given")
-        arrays = [convert(f"weights[{i}]", host_array(f"weights[{i}]", w), self._dtype) for i, w in enumerate(weights)]
+        named = [(f"weights[{i}]", w) for i, w in enumerate(weights)]
+        arrays = [convert(name, any_array(name, w, self._backend), self._dtype) for name, w in named]
         if len(arrays) != len(self._layout.blocks):
             raise ShapeError(f"the model has {len(self._layout.blocks)} parameter arrays; {len(arrays)} were given")
         for i, (w, block) in enumerate(zip(arrays, self._layout.blocks, strict=True)):
@@ -233,12 +242,16 @@ class Model:
         return training.evaluate(self, X, y, batch_size=batch_size, sample_weight=sample_weight)
 
     def predict(self, X: Any, batch_size: int | None = None) -> Any:
-        """Outputs (N, n_outputs) for X (N, n_inputs): probabilities where the loss takes logits, else as they are."""
+        """Outputs (N, n_outputs) for X (N, n_inputs): probabilities where the loss takes logits, else as they are.
+
+        An array of the model's backend: one of NumPy, or on a GPU one of CuPy, which `.get()` copies to the host.
+        """
         return training.predict(self, X, batch_size)
 
     def predictor(self, batch: int = 1) -> Predictor:
         """A callable for exactly `batch` rows with everything resolved, for control loops; see `Predictor`."""
-        return Predictor(self, integer("batch", batch, 1))
+        kind = Predictor if self._backend.device == "cpu" else DevicePredictor
+        return kind(self, integer("batch", batch, 1))
 
     def loss_and_gradient(
         self, X: Any, y: Any, *, sample_weight: Any = None, training: bool = False

@@ -25,7 +25,10 @@ def register_op(spec: OpSpec, *, reference: Kernel, numba: Any = None, cuda: Any
                 It must write to nothing but its outputs, and cannot raise. Written as loops it is compiled once and
                 kept on disk; expressions over whole arrays allocate, and are compiled again by every process.
                 `nnfast/examples/own_op.py` shows one.
-    cuda        not used yet
+    cuda        called like the reference, with arrays of CuPy by position and its scalars and attributes by keyword;
+                what it launches, it launches on CuPy's current stream, and it waits for nothing. The program is cut
+                there: the step returns to Python for it, and is not one graph. Without it the reference runs on the
+                host, with copies there and back in every step.
 
     A backend without a version of its own cuts the program and runs the reference there. With `spec.by_rows` the
     compiled op is given the batch in pieces, by several threads.
@@ -38,7 +41,11 @@ def register_op(spec: OpSpec, *, reference: Kernel, numba: Any = None, cuda: Any
         if arg.dtype == "label" and len(arg.shape) != 2:
             wanted = "[N,O]: rows, or one index for each row"
             raise OptionError(f"op {spec.name!r}: {arg.name} is a label, and those have the shape {wanted}")
-    _check_parameters(spec, reference)
+    _check_parameters(spec, "reference", reference)
+    if cuda is not None:
+        if not callable(cuda):
+            raise OptionError(f"op {spec.name!r}: cuda is {cuda!r}; expected a function on CuPy's arrays")
+        _check_parameters(spec, "cuda", cuda)
     if numba is not None:
         _check_body(spec, numba)
     with _lock:
@@ -49,14 +56,14 @@ def register_op(spec: OpSpec, *, reference: Kernel, numba: Any = None, cuda: Any
         OPS[spec.name] = spec
 
 
-def _check_parameters(spec: OpSpec, kernel: Kernel) -> None:
+def _check_parameters(spec: OpSpec, which: str, kernel: Kernel) -> None:
     """The kernel's parameters must be the arrays of the signature, in order, then the scalars and attributes."""
     wanted = [arg.name for arg in spec.args]
     options = [*spec.scalars, *spec.attributes]
     try:
         signature = inspect.signature(kernel)
     except (TypeError, ValueError) as error:
-        raise OptionError(f"op {spec.name!r}: reference has no signature that can be read ({error})") from error
+        raise OptionError(f"op {spec.name!r}: {which} has no signature that can be read ({error})") from error
     parameters = list(signature.parameters.values())
     arrays, rest = parameters[: len(wanted)], parameters[len(wanted) :]
     if (
@@ -66,7 +73,7 @@ def _check_parameters(spec: OpSpec, kernel: Kernel) -> None:
         or any(p.kind not in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) for p in rest)
     ):
         expected = ", ".join([*wanted, *(["*"] if options else []), *options])
-        raise OptionError(f"op {spec.name!r}: reference takes {signature}; its spec asks for ({expected})")
+        raise OptionError(f"op {spec.name!r}: {which} takes {signature}; its spec asks for ({expected})")
 
 
 def _check_body(spec: OpSpec, body: Any) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnfast.devices import address_of, takes
 from nnfast.errors import DTypeError, ShapeError
 from nnfast.protocol import Job
 from nnfast.validation import features
@@ -13,7 +14,7 @@ from nnfast.validation import features
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["Predictor"]
+__all__ = ["DevicePredictor", "Predictor"]
 
 
 class Predictor:
@@ -74,3 +75,41 @@ class Predictor:
             raise DTypeError("out must be C-contiguous and writable; give np.empty(...) or a part of it by rows")
         if out.shape != self._out_shape:
             raise ShapeError(f"out must have shape {self._out_shape}; given: {out.shape}")
+
+
+class DevicePredictor(Predictor):
+    """The same on a device: x comes from there or from the host, and the outputs are arrays of the device.
+
+    `out=` may also be a NumPy array, which is one copy to the host and waits for it.
+    """
+
+    def __call__(self, x: Any, *, out: Any = None) -> Any:
+        backend = self._model.backend
+        x = features("x", x, self._shape[1], self._dtype, backend=backend)
+        if x.shape != self._shape:
+            raise ShapeError(f"this predictor takes x of shape {self._shape}; given: {x.shape}")
+        there = None if out is None else self._checked_out(out)
+        self._x[...] = backend.asarray(x)
+        self._run()
+        if out is None:
+            return self._y.copy()
+        if there is None:
+            out[...] = backend.to_numpy(self._y)
+        else:
+            there[...] = self._y
+        return out
+
+    def _checked_out(self, out: Any) -> Any:
+        """`out` as an array of the backend's, or None where it is on the host."""
+        backend = self._model.backend
+        if not takes(backend, out):
+            self._check_out(out)
+            return None
+        there = backend.asarray(out)
+        if there.dtype != self._dtype:
+            raise DTypeError(f"out must be an array of {self._dtype}; given: {there.dtype}")
+        if there is not out and address_of(there) != address_of(out):
+            raise DTypeError("out must be C-contiguous; give cupy.empty(...) or a part of it by rows")
+        if there.shape != self._out_shape:
+            raise ShapeError(f"out must have shape {self._out_shape}; given: {there.shape}")
+        return there

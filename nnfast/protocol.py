@@ -100,12 +100,23 @@ class Buffers:
     """A model's flat arrays: parameters, gradients, one per optimizer slot, and a few float64 numbers of state.
 
     Runners may keep views of them: they change in place, and who replaces one has its programs compiled again.
+    Copies and pickles hold them on the host; who makes a model of these brings them to its backend (`buffers.realign`).
     """
 
     parameters: Array
     gradients: Array
     slots: dict[str, Array]
     state: Array
+    backend: Backend | None = None  # whose arrays they are, where those are not NumPy's
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        to_numpy = np.asarray if self.backend is None else self.backend.to_numpy
+        slots = {name: to_numpy(slot) for name, slot in self.slots.items()}
+        return to_numpy(self.parameters), to_numpy(self.gradients), slots, to_numpy(self.state)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.parameters, self.gradients, self.slots, self.state = state
+        self.backend = None
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ __all__ = [
     "ENTRY_POINTS",
     "Availability",
     "available_backends",
+    "device_backend",
     "get_backend",
     "notice",
     "portable",
@@ -41,14 +42,15 @@ __all__ = [
     "use_backend",
 ]
 
-AUTO = ("numba", "numpy")  # the order in which "auto" tries; a name without a backend is passed over
-_NOT_YET = ("cupy",)  # names that programs may use already; each goes when its backend comes
+AUTO = ("numba", "numpy")  # the order in which "auto" tries, never a GPU; a name without a backend is passed over
 ENTRY_POINTS = "nnfast.backends"
 ENVIRONMENT = "NNFAST_BACKEND"
 
 _factories: dict[str, Factory] = {
     "numpy": "nnfast.kernels.reference:ReferenceBackend",
     "numba": "nnfast.kernels.numba_cpu:NumbaBackend",
+    "cupy": "nnfast.kernels.cupy_gpu:CupyBackend",
+    "cupy-tf32": "nnfast.kernels.cupy_gpu:CupyTF32Backend",
 }
 _instances: dict[str, Backend] = {}  # one per name, made on first use; "auto" too
 _accepted: dict[int, Backend] = {}  # by id(): objects given as backend= and found good; kept, so that ids stay theirs
@@ -84,6 +86,13 @@ def get_backend(backend: str | Backend | None = None) -> Backend:
     if not isinstance(backend, str):
         return _accept(backend)
     return _instances.get(backend) or _load(backend)
+
+
+def device_backend(backend: str | Backend | None = None) -> Backend:
+    """Who computes on arrays that lie on a GPU: as `get_backend`, but with "cupy" where nobody named a backend."""
+    if backend is None:
+        backend = _current.get() or os.environ.get(ENVIRONMENT) or "auto"
+    return get_backend("cupy" if isinstance(backend, str) and backend == "auto" else backend)
 
 
 @contextmanager
@@ -266,10 +275,6 @@ def _entry_points() -> dict[str, list[EntryPoint]]:
 
 def _published_target(name: str) -> str:
     points = _entry_points().get(name)
-    if points is None and name in _NOT_YET:
-        raise BackendUnavailable(
-            f'backend {name!r}: not part of this version of nnfast; choose "numpy", or "auto" for the fastest there is'
-        )
     if points is None:
         raise UnknownBackend(name, [*_known(), "auto"])
     claims = sorted({f"{_owner(point)} ({point.value})" for point in points})
@@ -283,7 +288,7 @@ def _owner(point: EntryPoint) -> str:
 
 
 def _known() -> list[str]:
-    return list(dict.fromkeys([*_factories, *_NOT_YET, *sorted(_entry_points())]))
+    return list(dict.fromkeys([*_factories, *sorted(_entry_points())]))
 
 
 def portable(backend: Backend) -> str | Backend:

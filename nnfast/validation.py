@@ -3,6 +3,7 @@
 Each function takes the argument's name first and gives back what kernels need (C-contiguous, native, aligned, of the
 working dtype; the caller's own array where it is that already) or raises an error of `nnfast.errors` that says which
 argument, what it was, what was expected and what mends it. Compiled kernels check nothing.
+Where a `backend` of a device is named, arrays on that device stay there: looked at are their shape and dtype alone.
 Dimensions: N rows, C classes.
 """
 
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from nnfast._numbers import flag, integer, number, range_words
+from nnfast.devices import adopted, device_of, takes
 from nnfast.errors import DataError, DTypeError, ShapeError
 
 __all__ = [
+    "any_array",
     "convert",
     "features",
     "flag",
@@ -37,10 +40,6 @@ DType = np.dtype[Any]
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 SUM_TOLERANCE = 1e-3  # how far the sum of a row of soft labels may be from 1
-
-# DLPack's device types; an array is on the host where it is in ordinary (1) or in pinned memory (3).
-_HOST = (1, 3)
-_DEVICES = {2: "CUDA", 4: "OpenCL", 7: "Vulkan", 8: "Metal", 10: "ROCm", 13: "CUDA managed", 14: "oneAPI"}
 
 _KINDS = {
     "c": "nnfast computes with real numbers: give its real and imaginary part as two columns",
@@ -78,8 +77,22 @@ def host_array(name: str, a: Any) -> Array:
             raise DTypeError(f"{name} cannot be read as an array of numbers: {error}") from error
     array: Array = a
     if array.dtype.kind not in "biuf":
-        raise DTypeError(f"{name} has dtype {array.dtype}, not numbers; {_KINDS.get(array.dtype.kind, 'convert it')}")
+        raise _no_numbers(name, array)
     return array
+
+
+def any_array(name: str, a: Any, backend: Any = None) -> Array:
+    """As `host_array`, or an array of the backend's own where `a` lies on its device."""
+    if type(a) is np.ndarray or not takes(backend, a):
+        return host_array(name, a)
+    array: Array = adopted(name, a, backend)
+    if array.dtype.kind not in "biuf":
+        raise _no_numbers(name, array)
+    return array
+
+
+def _no_numbers(name: str, a: Array) -> DTypeError:
+    return DTypeError(f"{name} has dtype {a.dtype}, not numbers; {_KINDS.get(a.dtype.kind, 'convert it')}")
 
 
 def _refuse_foreign(name: str, a: Any) -> None:
@@ -90,7 +103,7 @@ def _refuse_foreign(name: str, a: Any) -> None:
         raise DTypeError(f"{name} is a masked array, and the mask would be lost; use {name}.filled(value) first")
     if hasattr(a, "tocsr") and hasattr(a, "toarray"):
         raise DTypeError(f"{name} is a sparse matrix ({type(a).__name__}); make it dense with {name}.toarray()")
-    device = _device(a)
+    device = device_of(a)
     if device:
         raise DTypeError(
             f"{name} ({type(a).__module__}.{type(a).__name__}) lives on {device}, and this backend computes on the "
@@ -98,19 +111,10 @@ def _refuse_foreign(name: str, a: Any) -> None:
         )
 
 
-def _device(a: Any) -> str:
-    """Where an array lies that is not on the host; empty for those that are, or that have no place."""
-    if hasattr(a, "__dlpack_device__"):
-        try:
-            kind, index = (int(n) for n in a.__dlpack_device__())
-        except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
-            return ""  # an array that DLPack cannot describe; reading it will tell why
-        return "" if kind in _HOST else f"the device {_DEVICES.get(kind, f'of DLPack type {kind}')}:{index}"
-    return "a CUDA device" if hasattr(a, "__cuda_array_interface__") else ""
-
-
 def convert(name: str, a: Array, dtype: DType) -> Array:
     """`a` as C-contiguous, native, aligned array of `dtype`: itself where it is one, else a copy."""
+    if not isinstance(a, np.ndarray):  # on a device, where nobody looks at the values
+        return a.astype(dtype, order="C", copy=False)
     if a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned:
         return a
     try:
@@ -124,9 +128,11 @@ def convert(name: str, a: Array, dtype: DType) -> Array:
     return made if made.flags.aligned else made.copy()
 
 
-def features(name: str, x: Any, width: int | None, dtype: DType, *, allow_empty: bool = False) -> Array:
+def features(
+    name: str, x: Any, width: int | None, dtype: DType, *, allow_empty: bool = False, backend: Any = None
+) -> Array:
     """`x` as (N, width) array of `dtype`; any width where `width` is None. NaN and inf pass: they propagate."""
-    a = host_array(name, x)
+    a = any_array(name, x, backend)
     expected = f"(N, {width})" if width is not None else "(N, inputs)"
     if a.ndim != 2:
         hint = _rank_hint(name, a, width)

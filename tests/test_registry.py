@@ -13,7 +13,9 @@ import pytest
 from nnfast import registry
 from nnfast.errors import BackendUnavailable, DTypeError, OptionError, UnknownBackend
 from nnfast.protocol import API_VERSION, Backend
-from nnfast.registry import available_backends, get_backend, register_backend, use_backend
+from nnfast.registry import available_backends, device_backend, get_backend, register_backend, use_backend
+
+FACTORIES = dict(registry._factories)  # as they are shipped; the tests begin with others
 
 
 class Fake:
@@ -40,7 +42,6 @@ def fresh(monkeypatch):
     for name in ("_instances", "_accepted", "_published"):
         monkeypatch.setattr(registry, name, {})
     monkeypatch.setattr(registry, "_noticed", set())
-    monkeypatch.setattr(registry, "_NOT_YET", ())
 
 
 @pytest.fixture
@@ -141,14 +142,6 @@ def test_unknown_names_give_the_closest():
         get_backend("x")
 
 
-def test_names_that_are_still_to_come_say_so(monkeypatch):
-    monkeypatch.setattr(registry, "_NOT_YET", ("later",))
-    with pytest.raises(BackendUnavailable, match="'later': not part of this version"):
-        get_backend("later")
-    assert available_backends()["later"].startswith("not part of this version")
-    assert get_backend().name == "numpy"
-
-
 def test_the_environment_is_named_where_it_is_to_blame(monkeypatch):
     monkeypatch.setenv("NNFAST_BACKEND", "nunpy")
     with pytest.raises(UnknownBackend) as caught:
@@ -161,6 +154,32 @@ def test_the_environment_fails_loudly_too(monkeypatch):
     monkeypatch.setenv("NNFAST_BACKEND", "broken")
     with pytest.raises(BackendUnavailable, match="no_such_module_anywhere"):
         get_backend()
+
+
+def test_arrays_on_a_gpu_choose_cupy_where_nobody_named_a_backend(monkeypatch):
+    class Device(Fake):
+        device = "cuda"
+
+    register_backend("cupy", Device)
+    register_backend("other", Device)
+    cupy, other = get_backend("cupy"), get_backend("other")
+    assert get_backend().name == "numpy"  # which never takes a GPU
+    assert device_backend() is device_backend("auto") is device_backend("cupy") is cupy
+    assert device_backend("other") is device_backend(other) is other
+    assert device_backend("numpy").name == "numpy"
+    with use_backend("other"):
+        assert device_backend() is other
+    with use_backend("numpy"):
+        assert device_backend().name == "numpy"
+    monkeypatch.setenv("NNFAST_BACKEND", "auto")
+    assert device_backend() is cupy
+    monkeypatch.setenv("NNFAST_BACKEND", "other")
+    assert device_backend() is other
+
+
+def test_the_gpu_backends_are_known_and_never_automatic():
+    assert {"cupy", "cupy-tf32"} <= FACTORIES.keys()
+    assert registry.AUTO == ("numba", "numpy")
 
 
 # ---- ways to fail ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ sources run on the CPU in `tests/simulator/`, which is how they are tested where
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -43,6 +43,10 @@ class CupyBackend:
         self._cupy, self._cublaslt = cupy, cublaslt
         self._opened: Device | None = None
 
+    def __deepcopy__(self, memo: Any) -> Self:
+        """A copy of a model computes on the same GPU."""
+        return self
+
     def unavailable(self) -> str | None:
         return self._why_not
 
@@ -72,10 +76,10 @@ class CupyBackend:
         """`a` on the device, C-contiguous: itself or a view (DLPack) where it lies there already, else one copy."""
         cupy = self._cupy
         with self.gpu.current():
-            if _on_device(a):
-                a = cupy.asarray(a) if hasattr(a, "__cuda_array_interface__") else cupy.from_dlpack(a)
-                wanted = a.dtype if dtype is None else np.dtype(dtype)
-                return cupy.asarray(a, wanted, order="C")
+            if not isinstance(a, cupy.ndarray) and _has_dlpack_on_device(a):
+                a = cupy.from_dlpack(a)  # which waits for the stream of the array's own library
+            if isinstance(a, cupy.ndarray) or hasattr(a, "__cuda_array_interface__"):
+                return cupy.asarray(a, dtype, order="C")
             host = np.from_dlpack(a) if hasattr(a, "__dlpack__") and not hasattr(a, "__array__") else np.asarray(a)
             wanted = host.dtype if dtype is None else np.dtype(dtype)
             return cupy.asarray(np.require(host, wanted.newbyteorder("="), ["C_CONTIGUOUS"]))
@@ -110,9 +114,7 @@ class CupyTF32Backend(CupyBackend):
 _ON_DEVICE = (2, 13)  # DLPack: CUDA, and CUDA's managed memory
 
 
-def _on_device(a: Any) -> bool:
-    if hasattr(a, "__cuda_array_interface__"):
-        return True
+def _has_dlpack_on_device(a: Any) -> bool:
     return hasattr(a, "__dlpack_device__") and int(a.__dlpack_device__()[0]) in _ON_DEVICE
 
 

@@ -16,6 +16,7 @@ from nnfast.compat._glue import floats
 from nnfast.compat._layers import Layer_Dropout
 from nnfast.compat._own import PARAMETERS
 from nnfast.compat._translate import is_plain, layers_for, loss_for, metric_for, optimizer_for, set_numbers
+from nnfast.devices import fetched
 from nnfast.errors import ShapeError
 from nnfast.model import Model as NativeModel
 from nnfast.program import Block
@@ -96,8 +97,10 @@ class Engine:
             for i, (part, layer) in enumerate(self._pairs)
             for name in layer.parameter_shapes()
         ]
+        self._hosts: dict[int, Array] = {}  # by place: on a device, what the layers hold in the place of views
         if before is not None and _is_alike(before.native, self.native):  # then views of the old one stay good
             self.native._buffers.parameters = before.native._buffers.parameters
+            self._hosts = before._hosts
         self._views = [s.of(self.native._buffers.parameters) for s in self._shared]
         self._views_of: dict[str, list[Any]] = {}
         self._own_rates: list[float] = []
@@ -118,17 +121,27 @@ class Engine:
 
     def _push_parameters(self) -> None:
         news = []
-        for s, view in zip(self._shared, self._views, strict=True):
+        for i, (s, view) in enumerate(zip(self._shared, self._views, strict=True)):
             value = getattr(s.layer, s.name)
             if value is view:
                 continue
             value = host_array(s.name, value)
             if value.shape != s.shape:
                 raise ShapeError(f"{s.name} has shape {value.shape}; expected {s.shape}, as when training began")
-            news.append((s, view, convert(s.name, value, self.native.dtype)))
-        for s, view, value in news:
+            news.append((i, s, view, convert(s.name, value, self.native.dtype)))
+        for i, s, view, value in news:
             view[...] = self.native.backend.asarray(value)
-            setattr(s.layer, s.name, self.native.backend.to_numpy(view))
+            setattr(s.layer, s.name, self._held(i, view))
+
+    def _held(self, i: int, view: Any) -> Array:
+        """What the layer holds of its array number `i`: the view, or on a device always the same copy on the host."""
+        host = self.native.backend.to_numpy(view)
+        if self.native.backend.device == "cpu":
+            return host
+        held: Array = self._hosts.setdefault(i, host)
+        if held is not host:
+            held[...] = host
+        return held
 
     def _push_slots(self, slots: dict[str, str]) -> None:
         """The optimizer's memory and the native slots: one thing, so that steps by hand and in here go on together."""
@@ -157,8 +170,8 @@ class Engine:
         backend = self.native.backend
         if backend.device == "cpu":
             return  # they hold views
-        for s, view in zip(self._shared, self._views, strict=True):
-            setattr(s.layer, s.name, backend.to_numpy(view))
+        for i, (s, view) in enumerate(zip(self._shared, self._views, strict=True)):
+            setattr(s.layer, s.name, self._held(i, view))
         for book_name, name in (self._slots or {}).items():
             for s, view in zip(self._shared, self._slot_views(name), strict=False):
                 self._optimizer._memory.of(s.layer)[f"{s.name}.{book_name}"] = backend.to_numpy(view)
@@ -168,8 +181,9 @@ class Engine:
     def rows(self, prefix: str, X: Any, y: Any, size: int | None) -> Rows:
         """Data checked and brought to the backend; nothing has changed when it raises."""
         model = self.native
-        x = features(f"{prefix}X", X, model.n_inputs, model.dtype)
+        x = features(f"{prefix}X", X, model.n_inputs, model.dtype, backend=model.backend)
         assert model.loss is not None
+        y = fetched(f"{prefix}y", y, model.backend)
         y = model.loss.check(f"{prefix}y", y, len(x), model.n_outputs, model.dtype)
         for metric in model.metrics:
             metric.check(y)

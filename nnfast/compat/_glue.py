@@ -10,9 +10,21 @@ from typing import Any
 
 from nnfast.compat._data import default_dtype
 from nnfast.errors import ShapeError, StateError
+from nnfast.layers.python import read_only
+from nnfast.protocol import Backend
 from nnfast.validation import FLOAT32, FLOAT64, Array, DType, convert, features, host_array
 
-__all__ = ["backward_arrays", "floats", "gradient", "saved"]
+__all__ = ["backward_arrays", "floats", "gradient", "saved", "to_device", "to_host"]
+
+
+def to_host(backend: Backend, a: Any) -> Any:
+    """An array of the backend's, for code that is written for NumPy."""
+    return a if backend.device == "cpu" else read_only(backend.to_numpy(a))
+
+
+def to_device(backend: Backend, name: str, a: Any) -> Any:
+    """What such code has made of it, for the backend."""
+    return a if backend.device == "cpu" else backend.asarray(host_array(name, a))
 
 
 def saved(part: Any, name: str) -> Any:

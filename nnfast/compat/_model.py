@@ -13,6 +13,7 @@ from nnfast.compat._engine import Engine, draw_dropout_key, dtype_of, parts_of
 from nnfast.compat._losses import Activation_Softmax_Loss_CategoricalCrossentropy, Loss
 from nnfast.compat._own import PARAMETERS
 from nnfast.compat._translate import ends_in_softmax_loss
+from nnfast.devices import fetched
 from nnfast.errors import DTypeError, OwnershipError, ShapeError, StateError
 from nnfast.validation import FLOAT32, Array, convert, host_array, integer
 
@@ -153,6 +154,7 @@ class Model:
         engine = self._ready("train", "loss", "optimizer", "accuracy")
         epochs, print_every = integer("epochs", epochs, 0), integer("print_every", print_every, 1)
         size = None if batch_size is None else integer("batch_size", batch_size, 1)
+        y = fetched("y", y, engine.native.backend)
         rows, validation = engine.rows("", X, y, size), None
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
@@ -167,6 +169,7 @@ class Model:
         """Print accuracy and loss (without penalties) on these rows, without dropout."""
         engine = self._ready("evaluate", "loss", "accuracy")
         size = None if batch_size is None else integer("batch_size", batch_size, 1)
+        y_val = fetched("y", y_val, engine.native.backend)
         rows = engine.rows("", X_val, y_val, size)
         if isinstance(self.accuracy, Accuracy_Regression) and self.accuracy.precision is None:
             self.accuracy.init(y_val)  # nothing has been trained yet: measure by these

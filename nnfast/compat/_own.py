@@ -3,6 +3,8 @@
 A layer is anything with `forward(inputs, training)`, `backward(dvalues)`, `output` and `dinputs`, with `weights` and
 `biases` where it trains; a loss anything with `forward(y_pred, y_true)` and `backward(dvalues, y_true)`; an accuracy
 anything with `compare(predictions, y)`.
+
+They are written for NumPy's arrays, and get those on a GPU backend too: copied to the host and back, at every call.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast.compat._accuracy import Accuracy
+from nnfast.compat._glue import to_device, to_host
 from nnfast.errors import DTypeError, ShapeError
 from nnfast.layers.python import PythonLayer
 from nnfast.losses import PythonLoss
 from nnfast.metrics import Metric
 from nnfast.protocol import Op
+from nnfast.registry import get_backend
 from nnfast.validation import host_array, labels, targets
 
 if TYPE_CHECKING:
@@ -66,20 +70,23 @@ class OwnLayer(PythonLayer):
                 b._penalties.append(b._op("penalty", "penalty", args, strengths, {}))
 
     def compute(self, x: Any, training: bool) -> Any:
-        return self._output_for(x, training)
+        if self.backend.device != "cpu":  # what the part holds are copies then
+            for name in self._shapes:
+                getattr(self._part, name)[...] = self.backend.to_numpy(self.parameter(name))
+        return to_device(self.backend, "output", self._output_for(to_host(self.backend, x), training))
 
     def _output_for(self, x: Any, training: bool) -> Any:
         self._part.forward(x, training)
         return self._part.output
 
     def gradient(self, dy: Any) -> Any:
-        self._part.backward(dy)
+        self._part.backward(to_host(self.backend, dy))
         for name, shape in self._shapes.items():
             slope = host_array(f"d{name}", getattr(self._part, f"d{name}"))
             if slope.size != np.prod(shape, dtype=int):
                 raise ShapeError(f"d{name} of {self!r} has shape {slope.shape}; expected {shape}, that of {name}")
-            self.gradient_of(name)[...] = slope.reshape(shape)
-        return self._part.dinputs
+            self.gradient_of(name)[...] = self.backend.asarray(slope.reshape(shape))
+        return to_device(self.backend, "dinputs", self._part.dinputs)
 
     def __repr__(self) -> str:
         return f"{type(self._part).__name__}(…)"
@@ -90,7 +97,7 @@ class OwnLoss(PythonLoss):
 
     def __init__(self, part: Any) -> None:
         super().__init__()
-        self._part = part
+        self._part, self._at = part, get_backend()
 
     def structure(self) -> Hashable:
         return (type(self), id(self._part))
@@ -100,14 +107,15 @@ class OwnLoss(PythonLoss):
         return (labels if given.ndim == 1 else targets)(name, given, rows, width, dtype)
 
     def compute(self, output: Any, y: Any) -> Any:
-        losses = host_array("losses", self._part.forward(output, y))
+        losses = host_array("losses", self._part.forward(to_host(self._at, output), to_host(self._at, y)))
         if losses.ndim != 1:
             raise ShapeError(f"{self!r}.forward() gave losses of shape {losses.shape}; expected one per row, (N,)")
-        return losses
+        return to_device(self._at, "losses", losses)
 
     def gradient(self, output: Any, y: Any) -> Any:
-        self._part.backward(output, y)
-        return self._part.dinputs * len(output)  # the book's is that of the mean over rows
+        self._part.backward(to_host(self._at, output), to_host(self._at, y))
+        # The book's is that of the mean over rows.
+        return to_device(self._at, "dinputs", self._part.dinputs * len(output))
 
     def __repr__(self) -> str:
         return f"{type(self._part).__name__}()"
@@ -120,7 +128,7 @@ class OwnAccuracy(Metric):
 
     def __init__(self, accuracy: Any, activation: Any) -> None:
         super().__init__("accuracy", "python")
-        self._accuracy = accuracy
+        self._accuracy, self._at = accuracy, get_backend()
         self._predictions = getattr(activation, "predictions", None)
 
     def lower(self, b: Builder) -> None:
@@ -128,6 +136,7 @@ class OwnAccuracy(Metric):
         b._tail.append(Op("python", args, (), (("call", self._measure),), "metric"))
 
     def _measure(self, outputs: Any, y: Any, total: Any) -> None:
+        outputs, y = to_host(self._at, outputs), to_host(self._at, y)
         predictions = outputs if self._predictions is None else self._predictions(outputs)
         if predictions is None:
             raise DTypeError(f"{self._predictions!r} returned None; is its `return` missing?")

@@ -54,6 +54,7 @@ OPTIMIZERS: dict[type, tuple[Any, dict[str, str]]] = {
     Optimizer_RMSprop: (native_optimizers.RMSprop, {"cache": "cache"}),
     Optimizer_Adam: (native_optimizers.Adam, {"momentum": "m", "cache": "v"}),
 }
+LEAST = 1.1754943508222875e-38  # the smallest number that float32 has on a GPU, where smaller ones are 0
 _PASSES = ("forward", "backward")
 UPDATES = ("pre_update_params", "update_params", "post_update_params", "_step")
 _STRENGTHS = {
@@ -150,7 +151,7 @@ def set_numbers(part: Any, native: Any) -> None:
             if hasattr(part, name) and hasattr(native, name):
                 setattr(native, name, getattr(part, name))
         if hasattr(part, "epsilon") and hasattr(native, "epsilon"):
-            native.epsilon = part.epsilon or 5e-324  # ours must be above 0; the book's may be 0
+            native.epsilon = part.epsilon or LEAST  # the book's may be 0, but 0/0 must not make a NaN of padding
         native.steps = part.iterations
     elif isinstance(part, Accuracy_Regression) and hasattr(native, "precision"):
         native.precision = part.precision or 0

@@ -18,7 +18,7 @@ from nnfast.program import Block, Layout
 from nnfast.protocol import Backend, Buffers
 from nnfast.random import as_rng, draw_key
 from nnfast.registry import get_backend, portable
-from nnfast.validation import convert, flag, host_array, working_dtype
+from nnfast.validation import any_array, convert, flag, working_dtype
 
 if TYPE_CHECKING:
     from nnfast.eager import Eager
@@ -173,7 +173,7 @@ class Layer:
 
     def _assign(self, name: str, value: Any) -> None:
         shape = self.parameter_shapes()[name]
-        array = host_array(name, value)
+        array = any_array(name, value, self.backend)
         if array.shape != shape:
             raise ShapeError(f"{name} of {self!r} have shape {shape}; an array of shape {array.shape} was given")
         self._view("parameters", name)[...] = self.backend.asarray(convert(name, array, self._dtype))

@@ -79,12 +79,13 @@ class Dense(Layer):
         b.penalize("biases", "bias_l1", "bias_l2")
 
     def penalty(self) -> float:
-        total = np.zeros(())
-        kernel = self.backend.kernel("penalty")
+        backend = self.backend
+        total = backend.zeros((), np.float64)
+        kernel = backend.kernel("penalty")
         assert kernel is not None
         for p, l1, l2 in ((self.weights, self.weight_l1, self.weight_l2), (self.biases, self.bias_l1, self.bias_l2)):
             kernel(p.reshape(-1), None, total, l1=l1, l2=l2)
-        return float(total)
+        return float(backend.to_numpy(total))
 
     @property
     def weights(self) -> Any:

@@ -16,7 +16,7 @@ __all__ = ["PythonLayer"]
 
 
 class PythonLayer(Layer):
-    """A layer whose arithmetic you write yourself, on the backend's own arrays (NumPy's on a CPU).
+    """A layer whose arithmetic you write yourself, on the backend's own arrays (NumPy's on a CPU, CuPy's on a GPU).
 
     Define `compute(x, training) -> y` and `gradient(dy) -> dx`, keeping on self what `gradient` needs (x stays as it
     is until then), and `n_outputs_for(n_inputs)` if the width changes. Parameters are declared with
@@ -85,6 +85,12 @@ def store(out: Any, result: Any, part: Any, method: str) -> None:
         raise DTypeError(f"{where} returned None; is its `return` missing?")
     if not hasattr(result, "shape"):
         raise DTypeError(f"{where} returned a {type(result).__name__}; expected an array of shape {out.shape}")
+    if isinstance(result, np.ndarray | np.generic) != isinstance(out, np.ndarray):
+        kind = f"{type(out).__module__}.{type(out).__name__}"
+        raise DTypeError(
+            f"{where} returned a {type(result).__module__}.{type(result).__name__}; expected a {kind}, as this backend "
+            "computes on"
+        )
     if result.dtype.kind not in "fiub":
         raise DTypeError(f"{where} returned an array of {result.dtype}; expected {out.dtype}")
     if result.shape != out.shape:

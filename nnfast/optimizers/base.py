@@ -148,7 +148,11 @@ class GradientOptimizer(Optimizer):
         return []
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_by_hand": list(self._by_hand.items()), "_lowered": None}
+        by_hand = [
+            (layer, {name: layer.backend.to_numpy(slot) for name, slot in slots.items()})
+            for layer, slots in self._by_hand.items()
+        ]
+        return self.__dict__ | {"_by_hand": by_hand, "_lowered": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         by_hand: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
@@ -215,7 +219,11 @@ class GradientOptimizer(Optimizer):
         if not flats:
             return
         backend = layers[0].backend
-        joined = backend.asarray(np.concatenate([backend.to_numpy(g) for g in flats]))
+        joined = backend.empty(sum(g.size for g in flats), layers[0].dtype)
+        start = 0
+        for g in flats:
+            joined[start : start + g.size] = g
+            start += g.size
         kernel = backend.kernel("clip_by_global_norm")
         assert kernel is not None
         kernel(joined, clip_norm=self.clip_norm)

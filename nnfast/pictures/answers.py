@@ -11,6 +11,7 @@ import numpy as np
 from nnfast import validation
 from nnfast._confusion import confusion_matrix as counted
 from nnfast._confusion import true_classes
+from nnfast.devices import fetched
 from nnfast.errors import DataError, OptionError, ShapeError
 from nnfast.pictures import drawing as _drawing
 from nnfast.pictures.drawing import COLOURS, GREY, INK, MARKERS, Array, Size
@@ -53,7 +54,7 @@ def decision_regions(
     resolution = validation.integer("resolution", resolution, 2)
     threshold = validation.number("threshold", threshold)
     classes = max(model.n_outputs, 2)
-    truth = true_classes(validation.host_array("y", y), len(X), classes)
+    truth = true_classes(validation.host_array("y", fetched("y", y, model.backend)), len(X), classes)
     names = _class_names(names, classes)
     _, score = _shares(_drawing.answers(model, X), threshold)
     right = score.argmax(axis=-1) == truth
@@ -70,7 +71,7 @@ def decision_regions(
 def _inputs(model: Model, X: Any, width: int, what: str) -> Array:
     if model.n_inputs != width:
         raise ShapeError(f"{what} need a model of {width} input{'s' * (width > 1)}; this one takes {model.n_inputs}")
-    rows: Array = validation.features("X", X, width, model.dtype)
+    rows: Array = validation.features("X", fetched("X", X, model.backend), width, model.dtype)
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
         raise DataError(f"X[{int(np.argmax(bad))}] is not finite and has no place in a picture: drop such rows first")
@@ -146,6 +147,7 @@ def fit(
     """
     X = _inputs(model, X, 1, "fitted curves")
     resolution = validation.integer("resolution", resolution, 2)
+    y = fetched("y", y, model.backend)
     y = validation.targets("y", y, len(X), model.n_outputs, np.dtype(np.float64))
     names = _output_names(names, model.n_outputs)
     low, high = _drawing.box_of(X, 0.02)

@@ -31,10 +31,10 @@ from nnfast._numbers import number
 from nnfast.errors import OptionError, StateError
 from nnfast.profiling.report import Profile, Row, name_of
 from nnfast.profiling.roofline import Roofline, measure
+from nnfast.profiling.walking import walker
 from nnfast.program import Cost, Program
 from nnfast.protocol import Job
 from nnfast.random import permutation
-from nnfast.registry import get_backend
 from nnfast.training.batches import Data, evaluation_rows, normalisers, prepare
 from nnfast.validation import features, integer
 
@@ -165,8 +165,7 @@ class _Bench:
     def _walk(self) -> Callable[[Job], Any]:
         """The reference's runner with this backend's kernels, one after the other."""
         self.one_by_one = True
-        reference: Any = type(get_backend("numpy").compile(self.program))
-        walk: Callable[[Job], Any] = reference(self.program, self._model.backend).profile
+        walk: Callable[[Job], Any] = walker(self.program, self._model.backend).profile
         return walk
 
     def warm_up(self, seconds: float) -> int:
@@ -228,7 +227,7 @@ def _checked(model: Model, mode: str, X: Any, y: Any, weight: Any, batch_size: i
     if mode == "predict":
         if batch_size is not None:
             integer("batch_size", batch_size, 1)
-        return features("X", X, model.n_inputs, model.dtype), None, None
+        return features("X", X, model.n_inputs, model.dtype, backend=model.backend), None, None
     data = prepare(model, X, y, weight, batch_size)
     optimizer = model.optimizer
     if optimizer is not None and not optimizer.uses_gradients and data.size < data.rows:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnfast.devices import fetched
 from nnfast.errors import OptionError
 from nnfast.protocol import Job
 from nnfast.training.class_weights import weights_by_class
@@ -109,21 +110,28 @@ def prepare(
     class_weight: Any = None,
     index: Any = None,
 ) -> Data:
-    """Check and convert; batches of `batch_size` rows, or one of all. `index` picks rows."""
+    """Check and convert; batches of `batch_size` rows, or one of all. `index` picks rows.
+
+    X may lie on the model's device and stays there; targets and weights are fetched from it, to be looked at.
+    """
     staged = StagedRows(model, X, y, prefix, index) if is_staged(X, model.dtype, index) else None
     x: Any = None
     if staged is not None:
         y, given = staged.y, len(X)
     else:
-        x = features(f"{prefix}X", X, model.n_inputs, model.dtype)
+        backend = model.backend
+        x = features(f"{prefix}X", X, model.n_inputs, model.dtype, backend=backend)
         assert model.loss is not None
+        y = fetched(f"{prefix}y", y, backend)
         y = model.loss.check(f"{prefix}y", y, len(x), model.n_outputs, model.dtype)
         for metric in model.metrics:
             metric.check(y)
         given = len(x)
+    sample_weight = fetched(f"{prefix}sample_weight", sample_weight, model.backend)
     w = weights(f"{prefix}sample_weight", sample_weight, given, model.dtype)
     if index is not None:
-        x, y = (x[index], y[index]) if staged is None else (x, y)
+        if staged is None:
+            x, y = x[index if isinstance(x, np.ndarray) else model.backend.asarray(index)], y[index]
         w = None if w is None else weights(f"{prefix}sample_weight", w[index], len(index), model.dtype)
     rows = given if index is None else len(index)
     if class_weight is not None:

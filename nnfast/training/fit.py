@@ -167,7 +167,8 @@ def _refuse_with_batches(given: Settings, split: float) -> None:
 
 def _split(model: Model, X: Any, share: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Row numbers to train on and to validate with, both in ascending order; drawn with the model's key alone."""
-    rows = len(X) if isinstance(X, np.memmap) else len(features("X", X, model.n_inputs, model.dtype))
+    memmap = isinstance(X, np.memmap)
+    rows = len(X if memmap else features("X", X, model.n_inputs, model.dtype, backend=model.backend))
     held = round(rows * share)
     if not 0 < held < rows:
         raise OptionError(f"validation_split={share} sets {held} of {rows} rows aside; both parts need rows")
@@ -260,21 +261,26 @@ def predict(model: Model, X: Any, batch_size: int | None) -> Any:
     """See `Model.predict`."""
     program, _ = model._programs.runner("predict")
     size = evaluation_rows(program) if batch_size is None else integer("batch_size", batch_size, 1)
-    if not is_staged(X, model.dtype, None):
-        return _predict(model, features("X", X, model.n_inputs, model.dtype), size)
-    rows = max(size, AT_ONCE // (model.n_inputs * model.dtype.itemsize) // size * size)
-    parts = [
-        _predict(model, features("X", np.asarray(X[lo : lo + rows]), model.n_inputs, model.dtype), size)
-        for lo in range(0, max(len(X), 1), rows)
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate([model.backend.to_numpy(part) for part in parts])
+    backend, dtype = model.backend, model.dtype
+    if not is_staged(X, dtype, None):
+        x = features("X", X, model.n_inputs, dtype, backend=backend)
+        output = backend.empty((len(x), model.n_outputs), dtype)
+        _predict(model, x, size, output)
+        return output
+    rows = max(size, AT_ONCE // (model.n_inputs * dtype.itemsize) // size * size)
+    output = None
+    for lo in range(0, max(len(X), 1), rows):
+        part = features("X", np.asarray(X[lo : lo + rows]), model.n_inputs, dtype)
+        if output is None:
+            output = backend.empty((len(X), model.n_outputs), dtype)
+        _predict(model, part, size, output[lo : lo + rows])
+    return output
 
 
-def _predict(model: Model, x: Any, size: int) -> Any:
+def _predict(model: Model, x: Any, size: int, output: Any) -> None:
+    """Fill `output` for these rows."""
     program, runner = model._programs.runner("predict")
-    output = model.backend.empty((len(x), model.n_outputs), model.dtype)
     scalars, steps = model._programs.scalars(program), -(-len(x) // size)
     rows = model.backend.asarray(x)
     job = Job(model._buffers, rows, output=output, batch_size=size, steps=steps, scalars=scalars)
     model._programs.run(runner, job)
-    return output

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnfast.devices import fetched
 from nnfast.errors import DataError, ShapeError
 from nnfast.validation import convert, features
 
@@ -40,6 +41,7 @@ class StagedRows:
         features(f"{prefix}X", X[:1], model.n_inputs, model.dtype)
         self.rows = len(X) if index is None else len(index)
         self.rows_at_once = max(1, AT_ONCE // (max(model.n_inputs, model.n_outputs) * model.dtype.itemsize))
+        y = fetched(f"{prefix}y", y, model.backend)
         self._on_disk = isinstance(y, np.memmap) and y.ndim > 1
         if self._on_disk and len(y) != len(X):
             raise ShapeError(f"{prefix}y has {len(y)} rows for {len(X)} of X")

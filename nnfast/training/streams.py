@@ -15,12 +15,14 @@ from nnfast.errors import DataError, DTypeError, OptionError
 
 __all__ = ["Stream", "is_stream"]
 
+_ARRAYS = ("__array__", "__dlpack__", "__array_interface__", "__cuda_array_interface__", "tocsr")
+
 
 def is_stream(X: Any, y: Any) -> bool:
     """Whether X is batches rather than rows: no targets beside it, and no array itself."""
     if y is not None or isinstance(X, (str, bytes)):
         return False
-    if any(hasattr(X, name) for name in ("__array__", "__dlpack__", "__array_interface__", "tocsr")):
+    if any(hasattr(X, name) for name in _ARRAYS):
         return False
     return callable(X) or isinstance(X, Iterable) or hasattr(X, "__getitem__")
 

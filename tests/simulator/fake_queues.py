@@ -104,13 +104,14 @@ class Queue:
     def _implied(self) -> tuple[tuple[Queue, int], ...]:
         null = self.device.null
         if self is null:
-            return tuple((q, q.given) for q in self.device.queues.values() if q.blocking and q is not self and q.items)
+            others = [q for q in list(self.device.queues.values()) if q.blocking and q is not self]
+            return tuple((q, q.given) for q in others if q.items)
         return ((null, null.given),) if self.blocking and null.items else ()
 
     def check_legacy(self) -> None:
         """The null stream waits for all blocking ones, so it cannot be used while one of those is capturing."""
         if self is self.device.null:
-            bad = [q for q in self.device.queues.values() if q.blocking and q.capture is not None]
+            bad = [q for q in list(self.device.queues.values()) if q.blocking and q.capture is not None]
             for q in bad:
                 q.capture.invalid = True
             if bad:

@@ -164,18 +164,22 @@ def _warmup(argv: list[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="nnfast warmup",
-        description="Compile the kernels of the Numba backend ahead, so that no training waits for it.",
+        description="Compile the kernels of a backend ahead, so that no training waits for it.",
     )
+    parser.add_argument("--backend", default="numba", metavar="NAME", help="numba (the default), cupy, cupy-tf32")
     parser.add_argument(
         "--dtype", action="append", choices=["float32", "float64"], help="one of several (default: float32)"
     )
     options = parser.parse_args(argv)
-    backend: Any = get_backend("numba")
+    backend: Any = get_backend(options.backend)
+    if not hasattr(backend, "warm_up"):
+        print(f"nnfast warmup: the backend {options.backend!r} compiles nothing", file=sys.stderr)
+        return 2
     begin, done = time.perf_counter(), 0
     for dtype in options.dtype or ["float32"]:
         for name in backend.warm_up(dtype):
             done += 1
-            print(f"\r{done} kernels, {name:<60.60}", end="", file=sys.stderr, flush=True)
+            print(f"\r{done} ready, {name:<60.60}", end="", file=sys.stderr, flush=True)
     print(f"\r{'':72}\r", end="", file=sys.stderr)
     print(f"{done} kernels ready in {time.perf_counter() - begin:.1f} s; {backend.cache_report()}")
     return 0
@@ -184,6 +188,6 @@ def _warmup(argv: list[str]) -> int:
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "demo": (_demo, "train on every backend, compare them, draw a picture"),
     "inspect": (_inspect, "what is inside a file of a model or of weights"),
-    "warmup": (_warmup, "compile the kernels of the Numba backend ahead"),
+    "warmup": (_warmup, "compile the kernels of a backend ahead"),
     "info": (_info, "versions, backends and the machine, for a bug report"),
 }

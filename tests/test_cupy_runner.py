@@ -6,6 +6,7 @@ What they compute is held against the reference; how (copies, captures, allocati
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 
 import numpy as np
@@ -498,3 +499,18 @@ def test_a_tuned_run_keeps_its_choices_and_gives_their_bits(monkeypatch, tmp_pat
     assert files[0].read_text() == content
     reference = trained([3], "numpy")
     assert difference(first, reference) < 1e-4
+
+
+# ---- ahead ----------------------------------------------------------------------------------------------------------
+
+
+def test_kernels_can_be_compiled_ahead(gpu, capsys, monkeypatch):
+    from nnfast import cli, registry
+
+    monkeypatch.setattr(registry, "_instances", registry._instances | {"cupy": gpu})
+    assert cli.main(["warmup", "--backend", "cupy"]) == 0
+    assert re.match(r"\d\d+ kernels ready in .* s; CuPy keeps them in ", capsys.readouterr().out)
+    assert cli.main(["warmup", "--backend", "numpy"]) == 2
+    assert "compiles nothing" in capsys.readouterr().err
+    assert cli.main(["warmup", "--backend", "no-such"]) == 1
+    assert "unknown backend" in capsys.readouterr().err

@@ -129,8 +129,7 @@ def _launches(stand: Stand) -> dict[str, Any]:
     gpu, cupy = stand.backend("fp32").gpu, stand.cupy
     words = cupy.zeros(4, np.float32)
     call, bound = stand.launch("nnf_zero", 1, words=int(words.data.ptr), n=4)
-    unit = stand.part("sources").kernels()["nnf_zero"].unit
-    raw = gpu._module(unit, "f4").get_function("nnf_zero")
+    raw = gpu.kernel("nnf_zero", "f4")
     pointer = cupy.cuda.function.CPointer(call.args.ctypes.data)
     threads = (stand.part("sources").kernels()["nnf_zero"].threads, 1, 1)
     a, b, c = (cupy.zeros((16, 16), np.float32) for _ in range(3))

@@ -8,6 +8,8 @@ sources run on the CPU in `tests/simulator/`, which is how they are tested where
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -97,6 +99,19 @@ class CupyBackend:
 
     def synchronize(self) -> None:
         self.gpu.synchronize()
+
+    def warm_up(self, dtype: str) -> Iterator[str]:
+        """Compile every kernel, or load it from CuPy's cache; yields the name of each when it is there."""
+        from . import sources
+
+        with self.gpu.current():
+            for name in sources.kernels():
+                self.gpu.kernel(name, np.dtype(dtype).str[1:])
+                yield name
+
+    def cache_report(self) -> str:
+        """Where compiled kernels are kept."""
+        return f"CuPy keeps them in {os.environ.get('CUPY_CACHE_DIR') or os.path.expanduser('~/.cupy/kernel_cache')}"
 
     def compile(self, program: Program) -> Runner:
         from .runner import CupyRunner

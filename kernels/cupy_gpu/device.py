@@ -55,13 +55,19 @@ class Device:
     def function(self, call: Launch) -> Any:
         """What launches this kernel: `function(grid, block, arguments, shared)`; compiled when first asked for."""
         key = (call.kernel, call.dtype)
-        if key not in self._kernels:
-            source = sources.kernels()[call.kernel]
-            self._kernels[key] = self._module(source.unit, call.dtype).get_function(call.kernel)
-            self._shared[key] = STATIC_SHARED
+        kernel = self.kernel(*key)
         if call.shared > self._shared[key]:  # it holds for the kernel, whoever launches it, so it must never shrink
-            self._kernels[key].max_dynamic_shared_size_bytes = self._shared[key] = call.shared
-        return self._kernels[key].kernel
+            kernel.max_dynamic_shared_size_bytes = self._shared[key] = call.shared
+        return kernel.kernel
+
+    def kernel(self, name: str, dtype: str) -> Any:
+        """CuPy's kernel of this name for a working type, compiled."""
+        key = (name, dtype)
+        if key not in self._kernels:
+            kernel = self._module(sources.kernels()[name].unit, dtype).get_function(name)
+            _ = kernel.kernel  # compiles it
+            self._kernels[key], self._shared[key] = kernel, STATIC_SHARED
+        return self._kernels[key]
 
     def _module(self, unit: str, dtype: str) -> Any:
         if (unit, dtype) not in self._modules:

@@ -154,3 +154,9 @@ def test_job_and_step_are_words_of_eight_bytes():
     for layout in (gather.job_layout(), gather.step_layout()):
         assert layout.itemsize == 8 * len(layout.names)
         assert [layout.fields[name][1] for name in layout.names] == list(range(0, layout.itemsize, 8))
+
+
+@pytest.mark.parametrize("unit", sources.units())
+def test_what_a_compiler_sees_is_ascii(unit):
+    """CuPy writes it to a file in the locale's encoding, which may have no Greek."""
+    assert sources.expanded(unit).isascii()

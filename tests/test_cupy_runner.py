@@ -475,6 +475,48 @@ def test_a_hook_that_fails_leaves_the_stream_usable(gpu):
     model.fit(X, y, epochs=1, batch_size=8, verbose=0)
 
 
+@pytest.mark.parametrize("launches", [0, 1, 2, 3])
+def test_an_interrupt_between_graphs_counts_what_was_done(gpu, monkeypatch, launches):
+    """Ctrl-C while graphs are put on the stream: the device has made more steps than the host has returned from."""
+    model, whole = network(gpu), network(simulated())
+    X, y = rows(64)
+    graph = gpu.fake.cuda.Graph
+    usual, made = graph.launch, []
+
+    def launch(self, stream=None):
+        if len(made) == launches:
+            raise KeyboardInterrupt
+        made.append(1)
+        usual(self, stream)
+
+    run = model._programs.runner("train")[1]
+    job = held_job(model, X, y, steps=70, batch_size=16)
+    with monkeypatch.context() as patch:
+        patch.setattr(graph, "launch", launch)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(job)
+    assert 0 < job.done < 70
+    other = whole._programs.runner("train")[1]
+    other.run(held_job(whole, X, y, steps=job.done, batch_size=16))
+    assert same(model, whole)
+
+
+def test_a_trial_that_fails_is_out_of_the_race(monkeypatch, tmp_path):
+    """Too little memory for the workspace of most algorithms: those that need none are left."""
+    monkeypatch.setenv("NNFAST_GPU_TUNING", "1")
+    monkeypatch.setenv("NNFAST_CACHE_DIR", str(tmp_path))
+    memory = importlib.import_module("nnfast.kernels.cupy_gpu.memory").Memory
+    usual = memory.workspace
+
+    def short(self, nbytes):
+        if nbytes:
+            raise MemoryError
+        return usual(self, nbytes)
+
+    monkeypatch.setattr(memory, "workspace", short)
+    assert difference(trained([3]), trained([3], "numpy")) < 1e-4
+
+
 def test_a_profile_names_every_op(gpu):
     model = network(gpu)
     X, y = rows(64)

@@ -43,6 +43,7 @@ class CupyBackend:
 
             cupy, self._why_not = open_cupy()
         self._cupy, self._cublaslt = cupy, cublaslt
+        self._device_id = None if cupy is None or self._why_not else int(cupy.cuda.Device().id)
         self._opened: Device | None = None
 
     def __deepcopy__(self, memo: Any) -> Self:
@@ -58,7 +59,9 @@ class CupyBackend:
         if self._opened is None:
             from .device import Device
 
-            self._opened = Device(self._cupy, self.precision, self._cublaslt)
+            assert self._device_id is not None
+            with self._cupy.cuda.Device(self._device_id):
+                self._opened = Device(self._cupy, self.precision, self._cublaslt)
         return self._opened
 
     def kernel(self, op: str) -> Kernel | None:

@@ -38,6 +38,7 @@ class Control:
         self._host_tables = _pinned(cupy, 0)
         self._tables: Array = cupy.empty(0, np.uint8)
         self._order: Array = cupy.empty(0, np.int64)
+        self._host_order: Any = None
         self._sums: Array = cupy.empty(0, np.float64)
         self._host_sums = _pinned(cupy, 0)
 
@@ -79,6 +80,16 @@ class Control:
         nonfinite = int(host[:head].view(np.int64)[_STEP.index("nonfinite")])
         return host[head : head + count].view(np.float64).reshape(steps, self._n_sums).copy(), nonfinite
 
+    def begun(self) -> int:
+        """How many steps the device has begun; waits for them."""
+        host, runtime = np.zeros(1, np.int64), self._cupy.cuda.runtime
+        stream = self._cupy.cuda.get_current_stream()
+        stream.synchronize()
+        address = self.step_address + 8 * _STEP.index("next")
+        runtime.memcpyAsync(host.ctypes.data, address, 8, runtime.memcpyDeviceToHost, stream.ptr)
+        stream.synchronize()
+        return int(host[0])
+
     def sums_of(self, s: int) -> Array:
         """The row of sums that step `s` of the job writes, on the device."""
         return self._sums[s * self._n_sums : (s + 1) * self._n_sums]
@@ -105,7 +116,7 @@ class Control:
     def _place_order(self, order: Any) -> int:
         if order is None:
             return 0
-        order = np.ascontiguousarray(order, np.int64)
+        self._host_order = order = np.ascontiguousarray(order, np.int64)  # kept until the copy has been made
         if order.size > self._order.size:
             self._order = self._cupy.empty(order.size, np.int64)
         self._copy_in(self._order, order)

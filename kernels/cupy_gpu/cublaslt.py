@@ -170,7 +170,9 @@ def product_key(product: Product, precision: str) -> str:
     itemsize = np.dtype(c.dtype).itemsize
     inner = a.shape[0] if product.transpose_a else a.shape[1]
     turned = f"{'NT'[product.transpose_a]}{'NT'[product.transpose_b]}"
-    aligned = ",".join(str(_alignment(ref, 16)) for ref in (a, b, c, product.bias, product.aux) if ref is not None)
+    aligned = ",".join(
+        str(_alignment(ref, ALIGNMENT)) for ref in (a, b, c, product.bias, product.aux) if ref is not None
+    )
     sizes = f"{c.shape[0]}x{inner}x{c.shape[1]}"
     return f"f{itemsize} {precision if itemsize == 4 else 'fp64'} {turned} {sizes} {product.epilogue or '-'} {aligned}"
 

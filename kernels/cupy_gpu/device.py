@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from . import sources
 from .cublaslt import Algorithm, CublasLt, LibraryMissing, open_library
-from .emitter import Launch
+from .emitter import MOST_SHARED, Launch
 from .memory import Memory
 from .tuning import Store
 
 __all__ = ["Device", "tell"]
 
+STREAMS = 8  # on which ops by hand keep their working memory
 STATIC_SHARED = 48 << 10  # bytes of shared memory that a kernel may have without asking for more
 
 
@@ -24,7 +29,8 @@ class Device:
         self.cupy = cupy
         self.precision = precision
         self.id = int(cupy.cuda.Device().id)
-        self.eager: dict[int, Memory] = {}  # working memory of ops called by hand, by stream
+        self._by_hand: OrderedDict[int, Memory] = OrderedDict()  # working memory of ops called by hand, by stream
+        self._lock = threading.RLock()
         self.first_algorithms: dict[str, Algorithm] = {}  # the library's proposals for products by hand, by key
         self._kernels: dict[tuple[str, str], Any] = {}
         self._shared: dict[tuple[str, str], int] = {}  # bytes that each may ask for
@@ -41,9 +47,29 @@ class Device:
         return raw.decode() if isinstance(raw, bytes) else str(raw)
 
     @functools.cached_property
+    def most_shared(self) -> int:
+        """Bytes of shared memory that a kernel may ask for beside its own few."""
+        return min(MOST_SHARED, int(self.cupy.cuda.Device(self.id).attributes["MaxSharedMemoryPerBlockOptin"]) - 2048)
+
+    @functools.cached_property
     def store(self) -> Store:
         """What was measured on this kind of device before."""
         return Store(self.name, self.lt.version if self.lt is not None else 0)
+
+    @contextlib.contextmanager
+    def by_hand(self) -> Iterator[Memory]:
+        """Working memory for the current stream, held against other threads while an op is put there.
+
+        What is on one stream runs one after the other, so all of it may share.
+        """
+        stream = int(self.cupy.cuda.get_current_stream().ptr)
+        with self._lock:
+            if stream not in self._by_hand:
+                self._by_hand[stream] = Memory(self.cupy)
+                while len(self._by_hand) > STREAMS:  # memory goes back to its own stream, after what uses it there
+                    self._by_hand.popitem(last=False)
+            self._by_hand.move_to_end(stream)
+            yield self._by_hand[stream]
 
     def current(self) -> Any:
         """`with device.current():` makes it the device that CuPy works on."""

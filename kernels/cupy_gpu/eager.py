@@ -11,7 +11,6 @@ from nnfast.protocol import OPS, Kernel
 from . import table
 from .binding import Binder, ref_of
 from .emitter import Emitter
-from .memory import Memory
 
 if TYPE_CHECKING:
     from .device import Device
@@ -26,11 +25,11 @@ def make_kernel(op: str, device: Device) -> Kernel:
 
     def kernel(*arrays: Any, **numbers: Any) -> None:
         with device.current():
-            emitter = Emitter(arrays[working].dtype)
+            emitter = Emitter(arrays[working].dtype, most_shared=device.most_shared)
             emit(emitter, *[None if a is None else ref_of(a) for a in arrays], **numbers)
-            binder = Binder(device, _memory(device), emitter, tune=False)
-            for call in binder.bind(emitter.calls):
-                call()
+            with device.by_hand() as memory:
+                for call in Binder(device, memory, emitter, tune=False).bind(emitter.calls):
+                    call()
 
     kinds = inspect.Parameter
     kernel.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -42,11 +41,3 @@ def make_kernel(op: str, device: Device) -> Kernel:
     functools.update_wrapper(kernel, emit, assigned=("__doc__", "__module__", "__name__", "__qualname__"))
     del kernel.__wrapped__  # type: ignore[attr-defined]  # its signature is another one
     return kernel
-
-
-def _memory(device: Device) -> Memory:
-    """Working memory of the current stream: calls on one stream run one after the other, and so may share it."""
-    stream = device.cupy.cuda.get_current_stream().ptr
-    if stream not in device.eager:
-        device.eager[stream] = Memory(device.cupy)
-    return device.eager[stream]

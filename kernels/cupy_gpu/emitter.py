@@ -16,6 +16,7 @@ from . import sources
 
 __all__ = ["At", "Call", "Emitter", "InRow", "Launch", "Policy", "Product", "Ref", "Scalar", "Separate", "Sum"]
 
+MOST_SHARED = 96 << 10  # bytes of shared memory of a block; every GPU since compute capability 8.0 has them
 MAX_BLOCKS = 1024  # of a grid that walks over its data, whatever the GPU: results must not depend on which one it is
 
 
@@ -101,11 +102,15 @@ class Separate:
 
 
 class Emitter:
-    """Collects the calls of ops in order. `dtype` is the working dtype."""
+    """Collects the calls of ops in order. `dtype` is the working dtype.
 
-    def __init__(self, dtype: Any, policy: Policy | None = None) -> None:
+    `most_shared` may differ between GPUs: how much of its data a kernel keeps in shared memory changes no result.
+    """
+
+    def __init__(self, dtype: Any, policy: Policy | None = None, most_shared: int = MOST_SHARED) -> None:
         self.dtype = np.dtype(dtype).str[1:]
         self.policy = policy or Separate()
+        self.most_shared = most_shared  # bytes of shared memory that a block may have
         self.calls: list[Call] = []
         self.partials = 0  # float64 numbers and tickets of working memory that the largest call needs
         self.tickets = 0

@@ -27,10 +27,9 @@ __all__ = [
 
 _THREADS = 256
 
-# Bytes of a row that a block keeps in shared memory. Up to the first no kernel must ask for leave; the second is what
-# every GPU from compute capability 8.0 on has, a large one twice. Logits beyond are read again, with the same result.
+# Bytes of a row that a block keeps in shared memory without having to ask for leave. Longer rows keep as much as the
+# device allows; logits beyond are read again, with the same result.
 _PLAIN_SHARED = 47 * 1024
-_MOST_SHARED = 96 * 1024
 
 
 def softmax_cross_entropy(
@@ -238,7 +237,7 @@ def _softmax_kernel(e: Emitter, classes: int) -> tuple[str, int, int]:
     itemsize = np.dtype(e.dtype).itemsize
     if classes * itemsize <= _PLAIN_SHARED:
         return "nnf_softmax_xent_block", _THREADS, classes
-    return "nnf_softmax_xent_wide", _THREADS, min(classes, _MOST_SHARED // itemsize)
+    return "nnf_softmax_xent_wide", _THREADS, min(classes, e.most_shared // itemsize)
 
 
 def _targets(y: Ref) -> tuple[Ref | None, Ref | None]:

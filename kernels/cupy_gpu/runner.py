@@ -6,6 +6,7 @@ All work of a runner is on a stream of its own, which begins after what the call
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -57,10 +58,12 @@ class CupyRunner:
     def __init__(self, program: Program, device: Device) -> None:
         self.program = program
         self._device, self._cupy = device, device.cupy
-        self._stream = device.cupy.cuda.Stream(non_blocking=True)
         self._dtype = np.dtype(program.dtype)
-        self._control = Control(device.cupy, program)
-        self._memory = Memory(device.cupy)
+        with device.current():
+            self._stream = device.cupy.cuda.Stream(non_blocking=True)
+            with self._stream:
+                self._control = Control(device.cupy, program)
+                self._memory = Memory(device.cupy)
         self._steps: OrderedDict[_Key, Step] = OrderedDict()
         self._bound_to: Buffers | None = None
         self._seen: tuple[int, ...] | None = None  # the addresses of the last job that could be read directly
@@ -75,6 +78,8 @@ class CupyRunner:
 
     def run(self, job: Job) -> Result:
         job.done = 0
+        for step in self._steps.values():
+            step.is_cut_short = False
         with self._device.current(), self._after_caller():
             try:
                 self._prepare(job)
@@ -84,9 +89,18 @@ class CupyRunner:
                     if job.done in self._pauses:
                         job.aside.run()  # type: ignore[union-attr]
                 sums, nonfinite = self._control.results(job.steps)
+            except BaseException:
+                self._count_done(job)
+                raise
             finally:
                 self._stream.synchronize()  # nothing of this job is in flight when the caller goes on
         return self._result(sums, nonfinite)
+
+    def _count_done(self, job: Job) -> None:
+        """How many steps the device has made of a job that was interrupted: more than one may be in a graph."""
+        with contextlib.suppress(Exception):  # a device that has failed tells nothing
+            begun = self._control.begun()
+            job.done = max(job.done, begun - any(step.is_cut_short for step in self._steps.values()))
 
     def _after_caller(self) -> Any:
         """The runner's stream, made to wait for what is on the caller's, and on the usual one."""
@@ -128,6 +142,7 @@ class CupyRunner:
             return
         cuts = Cuts(self.program, job, self._memory.arena, self._arrays(job, rows), rows)
         for s in range(first, first + count):
+            step.is_cut_short = True
             cuts.begin(s, self._control.sums_of(s))
             for i, (piece, calls) in enumerate(zip(step.plan.pieces, step.bound, strict=True)):
                 if i == step.plan.update_at:
@@ -139,6 +154,7 @@ class CupyRunner:
                         call()
             if step.plan.update_at == len(step.plan.pieces):
                 self._hook(job)
+            step.is_cut_short = False
             job.done = s + 1
 
     def _hook(self, job: Job) -> None:
@@ -225,7 +241,7 @@ class CupyRunner:
             self._control.scalars_address,
             self._memory.masks(mask_bytes(self.program, rows)),
         )
-        emitter = Emitter(self._dtype)
+        emitter = Emitter(self._dtype, most_shared=self._device.most_shared)
         binder = Binder(self._device, self._memory, emitter, tune=True)
         plan = plan_of(self.program, places, batch, emitter, self._idle)
         return Step(plan, binder, self._device)

@@ -45,7 +45,10 @@ def units() -> list[str]:
 
 @functools.cache
 def expanded(unit: str) -> str:
-    """A unit with its own headers in place: one text, as compilers' caches key on what they are given."""
+    """A unit with its own headers in place: one text, as compilers' caches key on what they are given.
+
+    In ASCII, since CuPy writes it to a file in the encoding of the locale; other signs stand in comments only.
+    """
     seen: set[str] = set()
 
     def read(name: str) -> str:
@@ -55,7 +58,7 @@ def expanded(unit: str) -> str:
         text = (SRC / name).read_text(encoding="utf-8").replace("#pragma once\n", "")
         return _INCLUDE.sub(lambda match: read(match[1]), text)
 
-    return read(unit)
+    return read(unit).encode("ascii", "replace").decode("ascii")
 
 
 def options(dtype: Any) -> tuple[str, ...]:

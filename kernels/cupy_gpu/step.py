@@ -28,6 +28,7 @@ class Step:
         self.why_no_graph = binder.why_no_graph
         self._kept = binder.kept
         self._cupy = device.cupy
+        self.is_cut_short = False  # while a step is put on the stream call by call, and if that failed
         self._graphs: dict[int, Any] = {}
         self._warm = False  # kernels are loaded by their first launch, which must not fall into a capture
 
@@ -53,10 +54,12 @@ class Step:
 
     def launch(self) -> None:
         """One step, call by call."""
+        self.is_cut_short = True
         for calls in self.bound:
             assert calls is not None
             for call in calls:
                 call()
+        self.is_cut_short = False
 
     def _graph(self, size: int) -> Any:
         if size not in self._graphs:

@@ -14,7 +14,7 @@ The caller hands in what needs a GPU:
 - `supports(product)`: whether the library can do a product with an epilogue. What it cannot do is never measured.
 
 What runs on trial is the real work on the real arrays, in any order and several times; outputs are written, no more.
-A trial may raise CublasLtError, then it is out of the race; if all are, the last error is raised.
+A trial that raises is out of the race; if all are, the last error is raised.
 
 Without a timer, or with NNFAST_GPU_TUNING=0, nothing is measured and nothing remembered is used: the library's first
 proposal, and separate calls. The results are then the same in every process. Otherwise they are the same as long as
@@ -82,7 +82,10 @@ class Tuner:
             return False
         if answer is None:
             trials = [lambda calls=calls: self._prepare(calls) for calls in (separate, joined)]
-            answer = fastest(trials, self._timer) == 1
+            try:
+                answer = fastest(trials, self._timer) == 1
+            except Exception:  # neither could be tried; what runs separately needs the least
+                return False
             self._store.keep_join(key, answer)
         return answer
 
@@ -124,13 +127,13 @@ def fastest(trials: Sequence[Callable[[], Any]], timer: Callable[[Any], float]) 
     After a turn to warm up, all that are still in the race have one turn per round, in alternating order.
     """
     works: dict[int, Any] = {}
-    error: CublasLtError | None = None
+    error: Exception | None = None
     for i, trial in enumerate(trials):
         try:
             work = trial()
             timer(work)
             works[i] = work
-        except CublasLtError as its:
+        except Exception as its:  # too little memory for its workspace, a capture that fails: out of the race
             error = its
     times: dict[int, list[float]] = {i: [] for i in works}
     for done in range(1, ROUNDS + 1):
@@ -139,7 +142,7 @@ def fastest(trials: Sequence[Callable[[], Any]], timer: Callable[[Any], float]) 
         for i in sorted(times, reverse=done % 2 == 0):
             try:
                 times[i].append(_checked(timer(works[i])))
-            except CublasLtError as its:
+            except Exception as its:
                 error = its
                 del times[i]
         if done >= FEWEST and times:

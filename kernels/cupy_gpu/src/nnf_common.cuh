@@ -58,7 +58,6 @@ __device__ inline index get(Count n) { return n.at ? *n.at : n.value; }
 __device__ inline double* place(Total t) { return t.row ? *t.row + t.column : t.at; }
 
 __device__ inline double positive_infinity() { return __longlong_as_double(0x7ff0000000000000LL); }
-__device__ inline bool finite(double x) { return x - x == 0; }
 
 template <class T>
 __device__ inline bool aligned(const T* p) {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gpu_parts.table import of_results as gpu_tables
 from harness import spread
 
 __all__ = ["compared", "deliver", "load", "number", "summary", "tables", "text_table", "write_between"]
@@ -263,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.bench:
         for name, record in records.items():
             write_between(options.bench, f"bench_{name}", tables(record))
+        write_between(options.bench, "bench_gpu", gpu_tables(options.results))
     if options.readme:
         write_between(options.readme, "bench", summary(records))
     if not (options.bench or options.readme):

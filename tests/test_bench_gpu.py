@@ -78,7 +78,7 @@ def test_a_simulated_record_says_so_and_has_no_table(simulated):
     refused = run("--table", folder / "gpu-simulated.json", check=False)
     assert refused.returncode != 0
     assert "no GPU code ran" in refused.stderr
-    assert run("--table", folder).stdout.strip() == "Not measured yet."
+    assert run("--table", folder).stdout.startswith("Not measured yet.")
 
 
 @pytest.mark.slow
@@ -202,7 +202,7 @@ def test_tables_are_made_from_records(bench, tmp_path):
     assert "- JAX, whole loop: there is no JAX" in text
     (tmp_path / "gpu-made-up.json").write_text(json.dumps(record), encoding="utf-8")
     assert table.of_results(tmp_path) == text
-    assert table.of_results(tmp_path / "empty") == "Not measured yet."
+    assert table.of_results(tmp_path / "empty").startswith("Not measured yet.")
     assert "0.50, missed" in table.summary(record)
 
 
@@ -217,7 +217,7 @@ def test_without_a_gpu_it_says_why(tmp_path):
     record = json.loads((tmp_path / "gpu-unknown.json").read_text(encoding="utf-8"))
     assert all("Traceback" in section["error"] for section in record["parts"]["probe"].values())
     assert not list(tmp_path.glob("*.md"))
-    assert run("--table", tmp_path).stdout.strip() == "Not measured yet."
+    assert run("--table", tmp_path).stdout.startswith("Not measured yet.")
 
 
 def test_names_and_parts(bench, tmp_path):

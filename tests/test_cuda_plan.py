@@ -160,3 +160,59 @@ def test_job_and_step_are_words_of_eight_bytes():
 def test_what_a_compiler_sees_is_ascii(unit):
     """CuPy writes it to a file in the locale's encoding, which may have no Greek."""
     assert sources.expanded(unit).isascii()
+
+
+# ---- what a step must move, and where it lies meanwhile -------------------------------------------------------------
+
+
+def cost_of(op, rows=64, **options):
+    """Bytes of one op of a model's training step."""
+    program = model(16, 8, 5, **options)._programs.lower("train")
+    costs = zip(program.ops, program.costs(rows), strict=True)
+    return next(cost.bytes for o, cost in costs if o.name == op), program.layout.size
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "op", "bytes_each"),
+    [
+        (nn.Adam, "adam_step", 28),  # reads p, g, m, v; writes p, m, v
+        (nn.AdamW, "adam_step", 28),
+        (nn.SGD, "sgd_step", 12),
+        (lambda: nn.SGD(momentum=0.9), "sgd_step", 20),
+        (nn.RMSprop, "rmsprop_step", 20),
+        (nn.Adagrad, "adagrad_step", 20),
+    ],
+)
+def test_bytes_per_parameter_of_an_update(optimizer, op, bytes_each):
+    moved, size = cost_of(op, optimizer=optimizer())
+    assert moved == bytes_each * size
+
+
+def test_bytes_per_logit_of_the_loss():
+    """4 read and 4 written; beside them a label and a weight per row, and the sum."""
+    moved, _ = cost_of("softmax_cross_entropy", rows=64)
+    assert moved == 8 * 64 * 5 + (8 + 4) * 64 + 2 * 8
+
+
+@pytest.mark.parametrize("mode", ["train", "accumulate", "gradient", "evaluate", "predict"])
+@pytest.mark.parametrize("rows", [1, 64, 65, 128])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.GELU])
+def test_no_op_overwrites_what_a_later_one_still_reads(mode, rows, activation):
+    """Follow every byte range of the arena through the step: what is read there must be what its buffer holds."""
+    program = model(20, 33, 7, 9, 4, activation=activation)._programs.lower(mode)
+    owner = {}  # 16-byte cell of the arena -> the buffer written there last
+    for op in program.ops:
+        spec = nn.protocol.OPS[op.name]
+        for arg, b in zip(spec.args, op.args, strict=True):
+            if b is not None and b.space == "arena" and arg.role in ("in", "inout"):
+                assert {owner.get(cell) for cell in cells(program, b, rows)} == {b.name}, (op.name, b.name)
+        for arg, b in zip(spec.args, op.args, strict=True):
+            if b is not None and b.space == "arena" and arg.role in ("out", "inout"):
+                owner |= dict.fromkeys(cells(program, b, rows), b.name)
+
+
+def cells(program, b, rows):
+    start = b.offset * program.arena_rows(rows)
+    end = start + rows * b.width
+    assert end <= program.arena_size(rows)
+    return range(start // 4, -(-end // 4))

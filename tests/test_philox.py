@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,23 @@ def test_published_vectors(counter: str, key: str, result: str) -> None:
     assert got.dtype == np.uint32
     assert " ".join(f"{word:08x}" for word in got) == result
     assert plain_philox(low | high << 32, tuple(int(w, 16) for w in counter.split())) == tuple(got)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("counter", "key", "result"), VECTORS)
+def test_published_vectors_of_the_cuda_source(counter: str, key: str, result: str) -> None:
+    """The same on the GPU backend's function, run by the simulator."""
+    build = importlib.import_module("simulator.build")
+    if build.unavailable():
+        pytest.skip(build.unavailable())
+    source = str(Path(build.__file__).parent / "intrinsics.cu")
+    library = build.library("float32", extra_sources=(source,))
+    words = np.array([int(word, 16) for word in counter.split()], np.uint32)
+    low, high = (int(word, 16) for word in key.split())
+    out = np.zeros(4, np.uint32)
+    args = np.zeros((), library.layout("s_philox"))
+    args["counter"], args["out"], args["key"] = words.ctypes.data, out.ctypes.data, low | high << 32
+    library.launch("s_philox", (1, 1), args)
+    assert " ".join(f"{word:08x}" for word in out) == result
 
 
 @pytest.mark.parametrize("first", [0, 1, 2, 3, 5, 2**31 + 3, 2**34 - 2])

@@ -42,10 +42,13 @@ def table(record: Record) -> str:
 
 
 def of_results(folder: Path) -> str:
-    """The tables of all records in a folder, for a README; words where there is none."""
+    """The tables of all records in a folder, for a README; where there is none, what is to be reached."""
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("gpu-*.json"))]
     tables = [table(record) for record in records if record["device"] and not record["simulated"]]
-    return "\n\n".join(tables) if tables else "Not measured yet."
+    if tables:
+        return "\n\n".join(tables)
+    _, head, right, rows = _figure_rows({"parts": {}})
+    return f"Not measured yet. What is to be reached on an H200:\n\n{_markdown(head, right, rows)}"
 
 
 def _stands_on(record: Record) -> str:

@@ -1,5 +1,6 @@
 // One kernel per kind of intrinsic, for tests of the simulator.
 #include "nnf_common.cuh"
+#include "nnf_philox.cuh"
 
 enum Type { INT, UNSIGNED, INDEX, FLOAT, DOUBLE };
 enum Shuffle { FROM, XOR, UP, DOWN };
@@ -192,4 +193,15 @@ extern "C" __global__ void __launch_bounds__(96) s_place(const Placed a) {
     out[2] = blockIdx.y;
     out[3] = blockDim.x + 1000 * (blockDim.y - 1) + 1000 * (blockDim.z - 1);
     out[4] = gridDim.x + 1000 * gridDim.y + 1000000 * (gridDim.z - 1);
+}
+
+struct Counters {
+    const unsigned* counter;  // four words
+    unsigned* out;
+    unsigned long long key;
+};
+
+extern "C" __global__ void __launch_bounds__(32) s_philox(const Counters a) {
+    const Words words = philox(a.key, a.counter[0], a.counter[1], a.counter[2], a.counter[3]);
+    if (threadIdx.x < 4) a.out[threadIdx.x] = words.w[threadIdx.x];
 }

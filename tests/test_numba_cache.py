@@ -25,6 +25,7 @@ import pytest
 numba = pytest.importorskip("numba")
 cache = importlib.import_module("nnfast.kernels.numba_cpu.cache")
 files = importlib.import_module("nnfast.kernels.numba_cpu.cache_files")
+folders = importlib.import_module("nnfast.kernels.folders")
 
 SIGNATURE = numba.float64(numba.float64)
 OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp", "afn"}, "nogil": True}
@@ -382,16 +383,16 @@ def test_where_it_is(monkeypatch):
         ("win32", "/home/ada/AppData/Local/nnfast/Cache"),
     ]:
         monkeypatch.setattr(sys, "platform", platform)
-        assert files._base() == Path(want)
+        assert folders.user_cache() == Path(want)
     monkeypatch.setenv("LOCALAPPDATA", "/local")
-    assert files._base() == Path("/local/nnfast/Cache")
+    assert folders.user_cache() == Path("/local/nnfast/Cache")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # "must be absolute", says the standard, else ignored
-    assert files._base() == Path("/home/ada/.cache/nnfast")
+    assert folders.user_cache() == Path("/home/ada/.cache/nnfast")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert files._base() == Path("/xdg/nnfast")
+    assert folders.user_cache() == Path("/xdg/nnfast")
     monkeypatch.setenv("NNFAST_CACHE_DIR", "~/mine")
-    assert files._base() == Path("/home/ada/mine")
+    assert folders.user_cache() == Path("/home/ada/mine")
 
 
 # --- what a file is called ---

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ..folders import make_private, user_cache
 from .lt_constants import ALGORITHM_BYTES
 
 __all__ = ["Store"]
@@ -39,7 +40,7 @@ class Store:
             return
         slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")[:100] or "gpu"
         try:
-            self.path = (folder or _user_folder()) / f"gpu-{slug}-cublaslt{version}.json"
+            self.path = (folder or user_cache()) / f"gpu-{slug}-cublaslt{version}.json"
         except OSError as error:
             self._notice("are not kept on disk", error)
             return
@@ -89,7 +90,7 @@ class Store:
             "algorithms": {key: data.hex() for key, data in algorithms.items()},
         }
         try:
-            _make(self.path.parent)
+            make_private(self.path.parent)
             _replace(self.path, json.dumps(content, indent=1, sort_keys=True))
         except OSError as error:
             if os.name == "nt" and isinstance(error, PermissionError) and self.path.exists():
@@ -129,28 +130,6 @@ def _parsed(content: Any) -> tuple[dict[str, bool], dict[str, bytes], bool]:
         else:
             sound = False
     return joins, algorithms, sound
-
-
-def _user_folder() -> Path:
-    """NNFAST_CACHE_DIR, else what the platform says: the folder in which the Numba backend keeps its own too."""
-    windows = sys.platform == "win32"
-    given = os.environ.get("NNFAST_CACHE_DIR")
-    if given:
-        return Path(os.path.abspath(os.path.expanduser(given)))
-    usual = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}.get(sys.platform, "~/.cache")
-    for root in (os.environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME"), os.path.expanduser(usual)):
-        if root and os.path.isabs(root):  # where no home is known, the "~" is still there
-            return Path(root, "nnfast", "Cache") if windows else Path(root, "nnfast")
-    raise FileNotFoundError("there is no home directory")
-
-
-def _make(place: Path) -> None:
-    """mkdir -p with every new folder private: the other backend's compiled functions may come to lie in it."""
-    if place.is_dir():
-        return
-    if place.parent != place:
-        _make(place.parent)
-    place.mkdir(mode=0o700, exist_ok=True)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -11,10 +11,11 @@ import contextlib
 import hashlib
 import os
 import stat
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from ..folders import make_private, user_cache
 
 __all__ = ["FORMAT", "SUFFIX", "open_folder", "pack", "read", "remove", "unpack", "write"]
 
@@ -26,36 +27,10 @@ LARGEST = 1 << 26  # bytes; a kernel's file has some ten thousand
 
 def open_folder() -> Path:
     """The folder of the user's compiled functions, made if need be; OSError where there can be none."""
-    place = _base() / "numba"
-    _make(place)
+    place = user_cache() / "numba"
+    make_private(place)
     _check_private(place.stat())
     return place
-
-
-def _base() -> Path:
-    """NNFAST_CACHE_DIR, else what the platform says."""
-    windows = sys.platform == "win32"
-    given = os.environ.get("NNFAST_CACHE_DIR")
-    if given:
-        return Path(os.path.abspath(os.path.expanduser(given)))
-    usual = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}.get(sys.platform, "~/.cache")
-    for root in (os.environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME"), os.path.expanduser(usual)):
-        if root and os.path.isabs(root):  # where no home is known, the "~" is still there
-            return Path(root, "nnfast", "Cache") if windows else Path(root, "nnfast")
-    raise FileNotFoundError("there is no home directory")
-
-
-def _make(place: Path) -> None:
-    """mkdir -p with every new folder private; `Path.mkdir` gives the parents its default mode."""
-    if place.is_dir():
-        return
-    if place.parent != place:
-        _make(place.parent)
-    try:
-        place.mkdir(mode=0o700)
-    except FileExistsError:
-        if not place.is_dir():
-            raise
 
 
 def _check_private(status: os.stat_result) -> None:

@@ -40,7 +40,7 @@ def stub(*, version="14.2.0", devices=1, error=None, compiler=(13, 5)):
     cupy = types.ModuleType("cupy")
     cupy.__version__ = version
     runtime = types.SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
-    cupy.cuda = types.SimpleNamespace(runtime=runtime)
+    cupy.cuda = types.SimpleNamespace(runtime=runtime, Device=lambda: types.SimpleNamespace(id=0))
     nvrtc = types.ModuleType("cupy_backends.cuda.libs.nvrtc")
     nvrtc.getVersion = compiler_version
     return {"cupy": cupy, "cupy_backends.cuda.libs.nvrtc": nvrtc}

@@ -7,6 +7,7 @@ its buffers. `nnfast.lowering` builds them, a backend's `compile` runs them, `pr
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ from nnfast.protocol import ALIGNMENT, OPS, Buffer, Op
 from nnfast.text import quantity, table
 
 __all__ = ["Block", "Cost", "Layout", "Program"]
+
+# Ops that change nothing while their scalars have these values.
+_NEUTRAL = {"penalty": {"l1": 0.0, "l2": 0.0}, "clip_by_global_norm": {"clip_norm": math.inf}}
 
 ARENA_ROWS = 64  # the arena's rows are rounded up to this, which keeps each of its columns blocks aligned
 
@@ -105,6 +109,16 @@ class Program:
         Every array an op names is read or written once (both, where it is updated in place).
         """
         return [self._cost(op, rows) for op in self.ops]
+
+    def idle_ops(self, scalars: Iterable[float]) -> frozenset[int]:
+        """The ops that change nothing with these numbers (as in `Job.scalars`): penalties of strength 0, a clip
+        without a limit."""
+        values: dict[str | float, float] = dict(zip(self.scalars, scalars, strict=True))
+        return frozenset(
+            i
+            for i, op in enumerate(self.ops)
+            if op.name in _NEUTRAL and all(values.get(name, name) == _NEUTRAL[op.name][k] for k, name in op.scalars)
+        )
 
     def floor(self, rows: int, *, flops_per_second: float, bytes_per_second: float) -> float:
         """Seconds that a step takes at least on a machine of this speed: the larger of both limits, op by op."""

@@ -11,7 +11,6 @@ import pytest
 import nnfast as nn
 
 emitter = importlib.import_module("nnfast.kernels.cupy_gpu.emitter")
-planning = importlib.import_module("nnfast.kernels.cupy_gpu.plan")
 report = importlib.import_module("nnfast.kernels.cupy_gpu.report")
 sources = importlib.import_module("nnfast.kernels.cupy_gpu.sources")
 
@@ -35,7 +34,7 @@ def model(*widths, optimizer=None, activation=nn.ReLU, **options):
 
 def plan(m, mode="train", policy=None, idle=True, rows=ROWS):
     program = m._programs.lower(mode)
-    idles = planning.idle_ops(program, m._programs.scalars(program)) if idle else frozenset()
+    idles = program.idle_ops(m._programs.scalars(program)) if idle else frozenset()
     return report.nominal_plan(program, rows, policy, idles)
 
 
@@ -133,7 +132,7 @@ def test_what_the_plan_moves_is_what_the_program_says():
     """Bytes of the operands of all calls against `Program.costs`: nothing is read twice that need not be."""
     m = model(64, 32, 10)
     program = m._programs.lower("train")
-    p = report.nominal_plan(program, ROWS, None, planning.idle_ops(program, m._programs.scalars(program)))
+    p = report.nominal_plan(program, ROWS, None, program.idle_ops(m._programs.scalars(program)))
     products = [call for call in p.calls if isinstance(call, emitter.Product)]
     flops = sum(2 * c.c.size * (c.a.shape[0] if c.transpose_a else c.a.shape[1]) for c in products)
     dense = sum(cost.flops for op, cost in zip(program.ops, program.costs(ROWS), strict=True) if "dense" in op.name)

@@ -12,7 +12,7 @@ import numpy as np
 
 from nnfast.protocol import CUSTOM, OPS, Array, Buffer, Job, Kernel, Op
 
-from ..reference.runner import in_sums, scalars_of_job, scalars_of_step
+from ..reference.runner import flat_arrays, in_sums, scalars_of_job, scalars_of_step, view_of
 
 if TYPE_CHECKING:
     from nnfast.protocol import Program
@@ -24,7 +24,8 @@ class Cuts:
     """Runs single ops of a job in Python, on views of what the kernels work on."""
 
     def __init__(self, program: Program, job: Job, arena: Array, batch: dict[str, Array], rows: int) -> None:
-        self._program, self._job, self._arena, self._batch, self._rows = program, job, arena, batch, rows
+        self._program, self._job, self._batch, self._rows = program, job, batch, rows
+        self._flat = {"arena": arena.view(np.dtype(program.dtype)), **flat_arrays(job.buffers)}
         self._scalars = scalars_of_job(program, job)
         self._sums: Array = None
 
@@ -40,18 +41,11 @@ class Cuts:
         call(*arrays, **{k: self._scalars.get(n, n) for k, n in op.scalars}, **attributes)
 
     def _view(self, b: Buffer) -> Array:
-        shape = tuple(self._rows if isinstance(n, str) else n for n in b.shape)
         if b.space == "sums":
             return in_sums(self._sums, b)
         if b.space in ("x", "y", "weight", "output"):
             return self._batch.get(b.space)
-        if b.space == "arena":
-            flat = self._arena.view(np.dtype(self._program.dtype))
-            start = b.offset * self._program.arena_rows(self._rows)
-            return flat[start : start + self._rows * b.width].reshape(shape)
-        buffers = self._job.buffers
-        flat = getattr(buffers, b.space) if b.space in ("parameters", "gradients", "state") else buffers.slots[b.space]
-        return flat[b.offset : b.offset + b.width].reshape(shape)
+        return view_of(b, self._rows, self._program, self._flat)
 
 
 def kernel_of(op: str) -> Kernel:

@@ -7,8 +7,7 @@ layer in plain Python, an op without a CUDA kernel), the plan has a cut there.
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +22,7 @@ from .joining import Pair
 if TYPE_CHECKING:
     from nnfast.protocol import Program
 
-__all__ = ["Batch", "Piece", "Places", "Plan", "idle_ops", "plan_of"]
+__all__ = ["Batch", "Piece", "Places", "Plan", "plan_of"]
 
 
 class Batch(NamedTuple):
@@ -85,28 +84,14 @@ def field_of_step(name: str) -> int:
 _IN_STEP = {"learning_rate": "learning_rate", "normaliser": "normaliser", "step": "number", "first_row": "first_row"}
 
 
-# Ops that do nothing while their scalars have these values.
-_NEUTRAL = {"penalty": {"l1": 0.0, "l2": 0.0}, "clip_by_global_norm": {"clip_norm": math.inf}}
-
-
-def idle_ops(program: Program, scalars: Sequence[float]) -> frozenset[int]:
-    """The ops that do nothing with these numbers of the program: penalties of strength 0, a clip without a limit.
-
-    A launch that returns at once still takes more than a microsecond, and a model has many of them, so they are left
-    out of the plan. A strength that changes from 0 to something is another plan; any other change is not.
-    """
-    values: dict[str | float, float] = dict(zip(program.scalars, scalars, strict=True))
-    return frozenset(
-        i
-        for i, op in enumerate(program.ops)
-        if op.name in _NEUTRAL and all(values.get(name, name) == _NEUTRAL[op.name][k] for k, name in op.scalars)
-    )
-
-
 def plan_of(
     program: Program, places: Places, batch: Batch, emitter: Emitter, idle: frozenset[int] = frozenset()
 ) -> Plan:
-    """Plan one step on so many rows, without the idle ops; the emitter learns how much working memory it needs."""
+    """Plan one step on so many rows; the emitter learns how much working memory it needs.
+
+    The idle ops (`Program.idle_ops`) are left out: a launch that returns at once still takes more than a microsecond,
+    and a model has many of them. A strength that changes from 0 to something is another plan; no other change is.
+    """
     return _Planner(program, places, batch, emitter, idle).plan()
 
 

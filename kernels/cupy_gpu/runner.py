@@ -16,7 +16,7 @@ import numpy as np
 
 from nnfast.protocol import Array, Buffers, Job, OpReport, Result
 
-from ..reference.runner import batches_of
+from ..reference.runner import batches_of, flat_arrays
 from .binding import Binder, ref_of
 from .control import Control
 from .cuts import Cuts
@@ -24,7 +24,7 @@ from .device import tell
 from .emitter import Emitter
 from .joining import mask_bytes
 from .memory import Memory
-from .plan import Batch, Places, idle_ops, plan_of
+from .plan import Batch, Places, plan_of
 from .report import report_of
 from .step import Step
 from .stopwatch import OpClock
@@ -183,7 +183,7 @@ class CupyRunner:
         self._direct = self._directly(job, batches)
         if self._direct is None and self._memory.grow_batch(self._widths(job), size):
             self._steps.clear()
-        self._idle = idle_ops(self.program, job.scalars)
+        self._idle = self.program.idle_ops(job.scalars)
         self._control.begin(job, rows, size, batches)
 
     def _directly(self, job: Job, batches: int) -> tuple[int, ...] | None:
@@ -230,11 +230,8 @@ class CupyRunner:
         refs = {name: ref_of(a) for name, a in self._arrays(job, rows).items()}
         x, y, weight, output = map(refs.get, ("x", "y", "weight", "output"))
         batch = Batch(rows, x, y, weight, output, self._direct is None)
-        buffers = job.buffers
-        flat = {"parameters": buffers.parameters, "gradients": buffers.gradients, "state": buffers.state}
-        flat |= buffers.slots
         places = Places(
-            {name: a.data.ptr for name, a in flat.items()},
+            {name: a.data.ptr for name, a in flat_arrays(job.buffers).items()},
             self._memory.arena_address,
             self._control.job_address,
             self._control.step_address,

@@ -14,7 +14,7 @@ import numpy as np
 
 from nnfast.protocol import Buffer, Job, Op
 
-from ..reference.runner import in_sums
+from ..reference.runner import in_sums, view_of
 from . import table
 from .addresses import address_of
 from .barrier import barrier_state
@@ -262,19 +262,15 @@ class Binding:
             return None
         low = batch * int(self.header[H.SIZE])
         rows = self._rows[-1] if batch == self.header[H.BATCHES] - 1 else self._rows[0]
-        shape = tuple(rows if isinstance(n, str) else n for n in b.shape)
         if b.space == "sums":
             return in_sums(sums, b)
-        if b.space == "arena":
-            start = b.offset * self.plan.program.arena_rows(rows)
-            return self._memory.arenas[0][start : start + rows * b.width].reshape(shape)
         if b.space in BASES:
             source = {"x": job.x, "y": job.y, "weight": job.sample_weight, "output": job.output}[b.space]
             if source is None or b.space == "output" or not self._data.ordered:
                 return None if source is None else source[low : low + rows]
             staged = self._memory.staged[b.space][0].view(source.dtype)
             return staged[: rows * source[:1].size].reshape(rows, *source.shape[1:])
-        return self._memory.flat[b.space][b.offset : b.offset + b.width].reshape(shape)
+        return view_of(b, rows, self.plan.program, {"arena": self._memory.arenas[0], **self._memory.flat})
 
     # ---- the header, and what a job puts into it --------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from nnfast.protocol import Buffer, Job, Op, Result
 
 from .plan import Plan
 
-__all__ = ["Data", "Span", "data_of", "gather_ops", "is_idle", "result_of", "spans_of"]
+__all__ = ["Data", "Span", "data_of", "gather_ops", "result_of", "spans_of"]
 
 
 class Data(NamedTuple):
@@ -31,14 +31,6 @@ class Span(NamedTuple):
     first: int
     last: int
     compiled: bool
-
-
-def is_idle(op: Op, values: dict[Any, Any]) -> bool:
-    """Whether the op would change nothing with these numbers: a penalty of strength 0, a limit of infinity."""
-    numbers: dict[str, Any] = {keyword: values.get(source, source) for keyword, source in op.scalars}
-    if op.name == "penalty":
-        return not (numbers["l1"] or numbers["l2"])
-    return op.name == "clip_by_global_norm" and bool(numbers["clip_norm"] == np.inf)
 
 
 def data_of(job: Job) -> Data:

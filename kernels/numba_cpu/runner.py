@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from nnfast.protocol import Job, Op, OpReport, Result, num_threads
 
-from ..reference.runner import batches_of, report_of, scalars_of_job, scalars_of_step
+from ..reference.runner import batches_of, flat_arrays, report_of, scalars_of_job, scalars_of_step
 from . import table
 from .aside import Turns
 from .binding import Binding
 from .features import make_features_plan
 from .interpreter import H, execute, prepare, repeated
-from .jobs import Span, data_of, gather_ops, is_idle, result_of
+from .jobs import Span, data_of, gather_ops, result_of
 from .memory import Memory
 from .pace import AWAKE
 from .plan import ONE_AT_A_TIME, is_compiled, make_plan
@@ -212,12 +212,7 @@ class NumbaRunner:
 
     def _binding(self, job: Job, rows: int, size: int, batches: int) -> Binding:
         """The tables for jobs of this kind, made when the first comes."""
-        flat = {
-            "parameters": job.buffers.parameters,
-            "gradients": job.buffers.gradients,
-            "state": job.buffers.state,
-            **job.buffers.slots,
-        }
+        flat = flat_arrays(job.buffers)
         known = self._memory.flat
         if known.keys() != flat.keys() or any(known[name] is not array for name, array in flat.items()):
             self._bindings.clear()
@@ -262,11 +257,10 @@ class NumbaRunner:
         return self._costs[size]
 
     def _idle(self, job: Job) -> frozenset[int]:
-        """The ops that would change nothing with the job's numbers: penalties of strength 0, a limit of infinity."""
+        """The ops that would change nothing with the job's numbers; kept, since most jobs have those of the last."""
         numbers = tuple(job.scalars)
         if self._idle_with is None or self._idle_with[0] != numbers:
-            values: dict[Any, Any] = dict(zip(self.program.scalars, numbers, strict=True))
-            self._idle_with = numbers, frozenset(i for i, op in enumerate(self.program.ops) if is_idle(op, values))
+            self._idle_with = numbers, self.program.idle_ops(numbers)
         return self._idle_with[1]
 
 

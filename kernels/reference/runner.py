@@ -7,11 +7,12 @@ Program gives. It resolves each buffer to an array once per batch size and then 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.protocol import Buffer, Job, Kernel, Op, OpReport, Result, num_threads
+from nnfast.protocol import Array, Buffer, Buffers, Job, Kernel, Op, OpReport, Result, num_threads
 
 if TYPE_CHECKING:
     from nnfast.protocol import Program
@@ -137,15 +138,9 @@ class ReferenceRunner:
         return self._bound[rows]
 
     def _view(self, job: Job, b: Buffer, rows: int) -> Any:
-        shape = tuple(rows if isinstance(n, str) else n for n in b.shape)
         if b.space in _PER_STEP:
             return None
-        if b.space == "arena":
-            start = b.offset * self.program.arena_rows(rows)
-            return self._arena[start : start + rows * b.width].reshape(shape)
-        flat = {"parameters": job.buffers.parameters, "gradients": job.buffers.gradients, "state": job.buffers.state}
-        array = flat[b.space] if b.space in flat else job.buffers.slots[b.space]
-        return array[b.offset : b.offset + b.width].reshape(shape)
+        return view_of(b, rows, self.program, {"arena": self._arena, **flat_arrays(job.buffers)})
 
 
 # What runners of other backends share with this one.
@@ -178,6 +173,21 @@ def report_of(op: Op, kernel: Any) -> OpReport:
         owner = type(getattr(kernel, "__self__", kernel))
         return OpReport(op.name, f"{owner.__module__}.{owner.__qualname__}", "plain Python: cuts the program")
     return OpReport(op.name, f"{kernel.__module__}.{kernel.__qualname__}")
+
+
+def flat_arrays(buffers: Buffers) -> dict[str, Array]:
+    """A model's flat arrays by the names of their spaces."""
+    named = {"parameters": buffers.parameters, "gradients": buffers.gradients, "state": buffers.state}
+    return named | buffers.slots
+
+
+def view_of(b: Buffer, rows: int, program: Program, flat: Mapping[str, Array]) -> Array:
+    """A buffer of the arena or of a flat array, for a batch of `rows` rows; `flat` holds the arrays by space."""
+    if b.space == "arena":
+        start, size = b.offset * program.arena_rows(rows), rows * b.width
+    else:
+        start, size = b.offset, b.width
+    return flat[b.space][start : start + size].reshape(tuple(rows if isinstance(n, str) else n for n in b.shape))
 
 
 def in_sums(sums: Any, b: Buffer) -> Any:

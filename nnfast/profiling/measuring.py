@@ -199,23 +199,11 @@ class _Bench:
         lines = [(op, min(each[op] for each in alike)) for op, _ in fastest]
         return min(plain), whole, lines, threads
 
-    def _idle(self) -> frozenset[int]:
-        """The ops that change nothing with the model's numbers: penalties of strength 0, a limit of infinity."""
-        values: dict[Any, Any] = dict(zip(self.program.scalars, self._job.scalars, strict=True))
-        idle = []
-        for i, op in enumerate(self.program.ops):
-            numbers: dict[str, Any] = {keyword: values.get(source, source) for keyword, source in op.scalars}
-            if (op.name == "penalty" and not (numbers["l1"] or numbers["l2"])) or (
-                op.name == "clip_by_global_norm" and numbers["clip_norm"] == np.inf
-            ):
-                idle.append(i)
-        return frozenset(idle)
-
     def costs(self, steps: int) -> list[tuple[float, float, Cost]]:
         """Bytes and FLOPs of each op, averaged over the batches of a measurement, and those of a full batch."""
         full, short = self.program.costs(self.size), self.program.costs(self.rows - (self.batches - 1) * self.size)
         part = 1 / self.batches if steps >= self.batches else 0.0  # of the steps, on the last batch of an epoch
-        idle, nothing = self._idle(), (0.0, 0.0, Cost(0, 0))
+        idle, nothing = self.program.idle_ops(self._job.scalars), (0.0, 0.0, Cost(0, 0))
         return [
             nothing if i in idle else (a.bytes + part * (b.bytes - a.bytes), a.flops + part * (b.flops - a.flops), a)
             for i, (a, b) in enumerate(zip(full, short, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -15,18 +14,6 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BENCH = ROOT / "bench"
 SMALLEST = "2-64-3, batch 300"
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """Imports modules of bench/, which is no package, and forgets them again."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None)
-        if file and Path(file).is_relative_to(BENCH):
-            del sys.modules[name]
 
 
 def run(script, *arguments):

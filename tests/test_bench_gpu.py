@@ -25,18 +25,6 @@ PARTS = {
 }
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    """Imports modules of bench/, and forgets them again."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None)
-        if file and Path(file).is_relative_to(BENCH):
-            del sys.modules[name]
-
-
 def run(*arguments, check=True, cwd=ROOT, script="bench/gpu.py", options=()):
     command = [sys.executable, *options, str(script), *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)

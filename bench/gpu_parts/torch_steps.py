@@ -5,13 +5,12 @@ All take the same batch, which lies on the device; no loss is read back while th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from cases import BETAS, EPSILON, RATE
+from peers.torch_compiled import step_of
 from peers.torch_eager import network as sequential
 from torch.nn.functional import cross_entropy
 
@@ -141,7 +140,7 @@ class Compiled(Eager):
         if self.mode == "reduce-overhead":
             for tensor in (*weights, *zeros[0], *zeros[1], self.state[3], self.x, self.y):
                 torch._dynamo.mark_static_address(tensor)
-        self.compiled = torch.compile(_step(), mode=self.mode, fullgraph=True, dynamic=False)
+        self.compiled = torch.compile(step_of(cross_entropy), mode=self.mode, fullgraph=True, dynamic=False)
 
     def step(self) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
@@ -156,30 +155,6 @@ class Compiled(Eager):
 
 class ReduceOverhead(Compiled):
     mode = "reduce-overhead"
-
-
-def _step() -> Callable[..., Any]:
-    b1, b2 = BETAS
-
-    def objective(parameters: list[Any], x: Any, y: Any) -> Any:
-        *hidden, w, b = parameters
-        for k in range(0, len(hidden), 2):
-            x = torch.relu(torch.addmm(hidden[k + 1], x, hidden[k]))
-        return cross_entropy(torch.addmm(b, x, w), y)
-
-    gradient = torch.func.grad_and_value(objective)
-
-    def step(parameters: list[Any], ms: list[Any], vs: list[Any], steps: Any, x: Any, y: Any) -> Any:
-        gradients, value = gradient(parameters, x, y)
-        steps.add_(1)
-        c1, c2 = -torch.expm1(steps * math.log(b1)), -torch.expm1(steps * math.log(b2))  # 1 − βᵗ, exact in float32
-        for p, m, v, g in zip(parameters, ms, vs, gradients, strict=True):
-            m.mul_(b1).add_(g, alpha=1 - b1)
-            v.mul_(b2).addcmul_(g, g, value=1 - b2)
-            p.sub_(RATE * (m / c1) / ((v / c2).sqrt() + EPSILON))
-        return value
-
-    return step
 
 
 class PredictOne:

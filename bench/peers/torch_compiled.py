@@ -15,7 +15,7 @@ from cases import BETAS, EPSILON, RATE, Case
 
 from peers.torch_eager import Eager
 
-__all__ = ["Compiled", "trainer"]
+__all__ = ["Compiled", "step_of", "trainer"]
 
 
 class Compiled(Eager):
@@ -25,7 +25,7 @@ class Compiled(Eager):
         self.m = [torch.zeros_like(p) for p in self.parameters]
         self.v = [torch.zeros_like(p) for p in self.parameters]
         self.steps = torch.zeros(())  # a tensor: a Python number would be a constant of the graph
-        self.compiled = torch.compile(_step(self.loss), fullgraph=True)
+        self.compiled = torch.compile(step_of(self.loss), fullgraph=True)
 
     def run(self, epochs: int) -> None:
         with torch.no_grad():  # the gradient comes from torch.func, so the tape would be for nothing
@@ -38,7 +38,8 @@ class Compiled(Eager):
         return [p.numpy().copy() for p in self.parameters]
 
 
-def _step(loss: Any) -> Any:
+def step_of(loss: Any) -> Any:
+    """One step on state that it changes in place, as a function to compile; it returns the loss."""
     b1, b2 = BETAS
 
     def objective(parameters: list[Any], x: Any, y: Any) -> Any:

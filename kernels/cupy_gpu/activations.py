@@ -5,10 +5,8 @@ Backward reads the output y where the slope follows from it, the input x for GEL
 
 from __future__ import annotations
 
-import numpy as np
-
 from . import sources
-from .emitter import Emitter, Ref, Scalar
+from .emitter import ACCESS, THREADS, Emitter, Ref, Scalar
 
 __all__ = [
     "elu",
@@ -31,7 +29,6 @@ __all__ = [
     "tanh_backward",
 ]
 
-THREADS = 256
 SHARED = 40 * 1024  # bytes that a row may fill of a block's shared memory, so that five blocks find place
 
 # Lanes per row and packs of 16 bytes per lane, of the kernels that keep whole rows in registers: four packs per lane at
@@ -45,22 +42,15 @@ def kind_of(activation: str) -> int:
     return sources.constants("activations.cu", "Activation")[activation]
 
 
-def pack_of(ref: Ref) -> int:
-    """How many elements of an array one access of 16 bytes moves."""
-    return 16 // np.dtype(ref.dtype).itemsize
-
-
 def forward(e: Emitter, activation: str, x: Ref, y: Ref, alpha: Scalar = 0.0) -> None:
     """Emit y = act(x)."""
-    blocks = e.grid(x.size, THREADS * pack_of(x))
-    e.launch("nnf_activation", blocks, x=x, y=y, n=x.size, kind=kind_of(activation), alpha=alpha)
+    e.launch("nnf_activation", e.span(x), x=x, y=y, n=x.size, kind=kind_of(activation), alpha=alpha)
 
 
 def backward(e: Emitter, activation: str, saved: Ref | None, dy: Ref, dx: Ref, alpha: Scalar = 0.0) -> None:
     """Emit dx = dy·act'; for the linear activation, a copy, nothing need be saved."""
-    blocks = e.grid(dy.size, THREADS * pack_of(dy))
     kind = kind_of(activation)
-    e.launch("nnf_activation_backward", blocks, saved=saved or dy, dy=dy, dx=dx, n=dy.size, kind=kind, alpha=alpha)
+    e.launch("nnf_activation_backward", e.span(dy), saved=saved or dy, dy=dy, dx=dx, n=dy.size, kind=kind, alpha=alpha)
 
 
 def relu(e: Emitter, x: Ref, y: Ref) -> None:
@@ -158,11 +148,11 @@ def softmax_backward(e: Emitter, y: Ref, dy: Ref, dx: Ref) -> None:
 def _rows(e: Emitter, name: str, ref: Ref, arrays: int) -> tuple[str, int, int, int]:
     """Which kernel takes rows of this width, with how many blocks, and what it keeps: elements of each array, bytes."""
     rows, width = ref.shape
-    pack = pack_of(ref)
+    pack = ACCESS // ref.itemsize
     for lanes, packs in IN_REGISTERS:
         if width <= lanes * packs * pack and packs * arrays <= 4:
             return f"{name}_{lanes}x{packs}", e.grid(rows, THREADS // lanes), 0, 0
     threads = 128 if width <= SHORT * pack else 256
     step = threads * pack  # elements that a block takes at once
-    kept = min(-(-width // step), SHARED // (arrays * 16 * threads)) * step
-    return f"{name}_block_{threads}", e.grid(rows, 1), kept, kept * arrays * (16 // pack)
+    kept = min(-(-width // step), SHARED // (arrays * ACCESS * threads)) * step
+    return f"{name}_block_{threads}", e.grid(rows, 1), kept, kept * arrays * ref.itemsize

@@ -21,7 +21,7 @@ from .emitter import Call, Emitter, Launch, Product, Ref
 from .memory import Memory
 from .plan import Plan
 from .stopwatch import Stopwatch
-from .tuning import Tuner
+from .tuning import Tuner, proposals
 
 __all__ = ["Binder", "Bound", "ref_of"]
 
@@ -45,13 +45,15 @@ class Binder:
         self._stream = int(device.cupy.cuda.get_current_stream().ptr)
         self.kept: list[Any] = []  # working memory that bound calls use
         self.why_no_graph = "" if device.lt is not None else "CuPy refuses to capture its own products"
-        timer = Stopwatch(device.cupy) if tune and device.lt is not None else None
-        self._tuner = Tuner(
-            device.store, timer, precision=device.precision, prepare=self._prepare, supports=self._supports
-        )
-        self._tunes = tune
-        if tune:
-            emitter.policy = self._tuner
+        self._tuner: Tuner | None = None
+        if tune and device.lt is not None:
+            self._tuner = emitter.policy = Tuner(
+                device.store,
+                Stopwatch(device.cupy),
+                precision=device.precision,
+                prepare=self._prepare,
+                supports=self._supports,
+            )
 
     def bind_plan(self, plan: Plan) -> list[list[Bound] | None]:
         """The bound calls of each piece; None where the plan has a cut."""
@@ -84,11 +86,11 @@ class Binder:
             return self._by_cupy(product)
 
     def _algorithm(self, matmul: Matmul) -> Algorithm:
-        if self._tunes:
+        if self._tuner is not None:
             return self._tuner.algorithm(matmul, lambda a: self._run(matmul, a)())
         known = self._device.first_algorithms
         if matmul.key not in known:
-            known[matmul.key] = self._tuner.algorithm(matmul)
+            known[matmul.key] = proposals(matmul)[0]
         return known[matmul.key]
 
     def _run(self, matmul: Matmul, algorithm: Algorithm) -> Bound:

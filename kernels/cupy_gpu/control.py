@@ -13,6 +13,7 @@ import numpy as np
 from nnfast.protocol import Array, Job
 
 from . import gather
+from .emitter import signed
 
 if TYPE_CHECKING:
     from nnfast.protocol import Program
@@ -60,7 +61,7 @@ class Control:
             "first_batch": job.first_batch,
             "first_step": job.first_step,
             "steps": job.steps,
-            "key": (job.key + (1 << 63)) % (1 << 64) - (1 << 63),  # as signed number with the same bits
+            "key": signed(job.key),
             "n_sums": self._n_sums,
         }
         self._job_words[:] = [values[name] for name in _JOB]

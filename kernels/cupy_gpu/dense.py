@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .activations import backward, kind_of, pack_of
-from .emitter import MAX_BLOCKS, Emitter, Product, Ref, Scalar
+from .activations import backward, kind_of
+from .emitter import ACCESS, MAX_BLOCKS, THREADS, Emitter, Product, Ref, Scalar
 
 __all__ = ["dense", "dense_backward"]
-
-THREADS = 256
 
 
 def dense(e: Emitter, x: Ref, w: Ref, b: Ref, y: Ref, *, alpha: Scalar, activation: str) -> None:
@@ -27,9 +25,8 @@ def dense(e: Emitter, x: Ref, w: Ref, b: Ref, y: Ref, *, alpha: Scalar, activati
 
     def separate(e: Emitter) -> None:
         e.product(Product(x, w, y))
-        blocks = e.grid(y.size, THREADS * pack_of(y))
         kind = kind_of(activation)
-        e.launch("nnf_bias_activation", blocks, y=y, b=b, n=y.size, outputs=y.shape[1], kind=kind, alpha=alpha)
+        e.launch("nnf_bias_activation", e.span(y), y=y, b=b, n=y.size, outputs=y.shape[1], kind=kind, alpha=alpha)
 
     if activation == "linear" and x.shape[1]:
         e.either(joined, separate)
@@ -132,7 +129,7 @@ def slopes(
     e: Emitter, y: Ref | None, dy: Ref, dz: Ref | None, db: Ref, alpha: Scalar, activation: str = "linear"
 ) -> None:
     """Emit dz = dy·act'(y), where it is wanted, and db = Σₙ dz in one pass."""
-    t = tiling(dy.shape[0], dy.shape[1], pack_of(dy))
+    t = tiling(dy.shape[0], dy.shape[1], ACCESS // dy.itemsize)
     e.launch(
         "nnf_dense_slopes" if t.unit > 1 else "nnf_dense_slopes_scalar",
         (t.tiles, t.chunks),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from .emitter import Emitter, Ref, Scalar
+from .emitter import THREADS, Emitter, Ref, Scalar
 
 __all__ = ["dropout", "dropout_backward"]
-
-THREADS = 256
 
 
 def dropout(

@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from nnfast.protocol import OPS, Kernel
+from nnfast.protocol import OPS, Kernel, OpSpec
 
 from . import table
 from .binding import Binder, ref_of
@@ -15,7 +15,7 @@ from .emitter import Emitter
 if TYPE_CHECKING:
     from .device import Device
 
-__all__ = ["make_kernel"]
+__all__ = ["make_kernel", "signature_of"]
 
 
 def make_kernel(op: str, device: Device) -> Kernel:
@@ -31,13 +31,18 @@ def make_kernel(op: str, device: Device) -> Kernel:
                 for call in Binder(device, memory, emitter, tune=False).bind(emitter.calls):
                     call()
 
+    kernel.__signature__ = signature_of(spec)  # type: ignore[attr-defined]
+    functools.update_wrapper(kernel, emit, assigned=("__doc__", "__module__", "__name__", "__qualname__"))
+    del kernel.__wrapped__  # type: ignore[attr-defined]  # its signature is another one
+    return kernel
+
+
+def signature_of(spec: OpSpec) -> inspect.Signature:
+    """An op's arrays by position, then its scalars and attributes by keyword."""
     kinds = inspect.Parameter
-    kernel.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    return inspect.Signature(
         [
             *(kinds(arg.name, kinds.POSITIONAL_OR_KEYWORD) for arg in spec.args),
             *(kinds(name, kinds.KEYWORD_ONLY) for name in (*spec.scalars, *spec.attributes)),
         ]
     )
-    functools.update_wrapper(kernel, emit, assigned=("__doc__", "__module__", "__name__", "__qualname__"))
-    del kernel.__wrapped__  # type: ignore[attr-defined]  # its signature is another one
-    return kernel

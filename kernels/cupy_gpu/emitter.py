@@ -14,9 +14,29 @@ import numpy as np
 
 from . import sources
 
-__all__ = ["At", "Call", "Emitter", "InRow", "Launch", "Policy", "Product", "Ref", "Scalar", "Separate", "Sum"]
+__all__ = [
+    "ACCESS",
+    "MAX_BLOCKS",
+    "MOST_SHARED",
+    "THREADS",
+    "At",
+    "Call",
+    "Emitter",
+    "InRow",
+    "Launch",
+    "Policy",
+    "Product",
+    "Ref",
+    "Scalar",
+    "Separate",
+    "Sum",
+    "power_of_two",
+    "signed",
+]
 
 MOST_SHARED = 96 << 10  # bytes of shared memory of a block; every GPU since compute capability 8.0 has them
+THREADS = 256  # of a block, where a kernel has no reason for another number
+ACCESS = 16  # bytes that a thread moves at once
 MAX_BLOCKS = 1024  # of a grid that walks over its data, whatever the GPU: results must not depend on which one it is
 
 
@@ -161,12 +181,15 @@ class Emitter:
 
     def zero(self, ref: Ref) -> None:
         """Emit the filling of an array with zeros."""
-        count = ref.size * np.dtype(ref.dtype).itemsize // 4
-        self.launch("nnf_zero", self.grid(count, 256 * 4), words=ref, n=count)
+        self.launch("nnf_zero", self.span(ref), words=ref, n=ref.size * ref.itemsize // 4)
 
     def grid(self, work: int, per_block: int) -> int:
         """Blocks for so much work, if each takes `per_block` of it and those of a full grid take more."""
         return min(-(-work // per_block), MAX_BLOCKS)
+
+    def span(self, ref: Ref) -> int:
+        """Blocks for walking over an array, 16 bytes per thread and turn."""
+        return self.grid(ref.size * ref.itemsize, THREADS * ACCESS)
 
     def _scratch(self, args: np.ndarray[Any, Any], partials: int, tickets: int) -> None:
         """Note that these arguments want so many partial sums and tickets."""
@@ -185,15 +208,20 @@ def _raw(value: Any, kind: np.dtype[Any]) -> Any:
     if names == ("at", "value"):  # Number, Count
         if isinstance(value, At):
             return (value.address, 0)
-        return (0, _signed(value) if kind["value"].kind == "i" else value)
+        return (0, signed(value) if kind["value"].kind == "i" else value)
     if names == ("at", "row", "column"):  # Total
         return (0, value.row, value.column) if isinstance(value, InRow) else (_address(value), 0, 0)
     return _address(value) if kind.kind == "u" and kind.itemsize == 8 else value
 
 
-def _signed(value: int) -> int:
+def signed(value: int) -> int:
     """The signed number with the bits of an unsigned one: a key has 64 bits."""
     return (int(value) + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def power_of_two(n: int) -> int:
+    """The smallest that is not below n."""
+    return 1 << (n - 1).bit_length()
 
 
 def _address(value: Any) -> int:

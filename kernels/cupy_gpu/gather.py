@@ -11,7 +11,6 @@ from .emitter import Emitter, Ref
 
 __all__ = ["begin_step", "check_finite", "job_layout", "scatter_output", "step_layout"]
 
-THREADS = 256
 UNIT = "gather.cu"
 
 
@@ -63,7 +62,7 @@ def check_finite(e: Emitter, values: Ref, step: int) -> None:
 
 
 def _blocks(e: Emitter, ref: Ref | None) -> int:
-    return 0 if ref is None else e.grid(ref.size * np.dtype(ref.dtype).itemsize, THREADS * 16)
+    return 0 if ref is None else e.span(ref)
 
 
 def _width(ref: Ref | None) -> int:

@@ -35,8 +35,7 @@ class Pair(NamedTuple):
     forward: int
     above: int
     backward: int
-    mask: int  # where its bits begin among those of all pairs, in units of rows · ROW_BYTES
-    width: int  # bytes of a row of them
+    width: int  # bytes of a row of its bits
 
 
 def pairs_of(program: Program) -> list[Pair]:
@@ -44,7 +43,7 @@ def pairs_of(program: Program) -> list[Pair]:
     if program.mode != "train":
         return []
     made = {op.args[3]: i for i, op in enumerate(program.ops) if op.name == "dense"}  # by output
-    pairs, mask = [], 0
+    pairs = []
     for i, (above, own) in enumerate(zip(program.ops, program.ops[1:], strict=False)):
         if not (above.name == own.name == "dense_backward" and dict(own.attributes)["activation"] == "relu"):
             continue
@@ -52,8 +51,7 @@ def pairs_of(program: Program) -> list[Pair]:
         if above.args[5] is None or above.args[5] != dy or dz != dy or db is None or y not in made or y is None:
             continue
         width = -(-y.width // (8 * ROW_BYTES)) * ROW_BYTES
-        pairs.append(Pair(made[y], i, i + 1, mask, width))
-        mask += width // ROW_BYTES
+        pairs.append(Pair(made[y], i, i + 1, width))
     return pairs
 
 

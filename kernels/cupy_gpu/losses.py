@@ -6,13 +6,13 @@ dz = weight/normaliser · ∂loss/∂z, where dz may be the array z. Class targe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import sources
-from .emitter import Emitter, Ref, Scalar, Sum
-from .spans import span_blocks
+from .emitter import THREADS, Emitter, Ref, Scalar, Sum, power_of_two
 
 __all__ = [
     "binary_cross_entropy",
@@ -24,8 +24,6 @@ __all__ = [
     "sigmoid_binary_cross_entropy",
     "softmax_cross_entropy",
 ]
-
-_THREADS = 256
 
 # Bytes of a row that a block keeps in shared memory without having to ask for leave. Longer rows keep as much as the
 # device allows; logits beyond are read again, with the same result.
@@ -47,8 +45,8 @@ def softmax_cross_entropy(
     """−Σ q·log p with p = softmax(z), q = (1 − ε)·target + ε/C; ∂/∂z = p·Σq − q. 8 B a logit."""
     rows, classes = z.shape
     kernel, lanes, kept = _softmax_kernel(e, classes)
-    labels, targets = _targets(y)
-    blocks = e.grid(rows, _THREADS // lanes)
+    labels, targets = class_targets(y)
+    blocks = e.grid(rows, THREADS // lanes)
     e.launch(
         kernel,
         blocks,
@@ -70,21 +68,6 @@ def softmax_cross_entropy(
     )
 
 
-def sigmoid_binary_cross_entropy(
-    e: Emitter,
-    z: Ref,
-    y: Ref,
-    weight: Ref | None,
-    total: Sum,
-    dz: Ref | None,
-    losses: Ref | None,
-    *,
-    normaliser: Scalar,
-) -> None:
-    """mean over outputs of log(1 + eᶻ) − y·z; ∂/∂z = (σ(z) − y)/O"""
-    _pairs(e, "sigmoid_binary_cross_entropy", z, y, weight, total, dz, losses, normaliser)
-
-
 def categorical_cross_entropy(
     e: Emitter,
     z: Ref,
@@ -98,11 +81,11 @@ def categorical_cross_entropy(
 ) -> None:
     """−Σ q·log p with p = clip(z, 1e-7, 1 − 1e-7); ∂/∂z = −q/p, with the clipped p. 4 B an output for indices."""
     if len(y.shape) == 2:
-        _pairs(e, "categorical_cross_entropy", z, y, weight, total, dz, losses, normaliser)
+        _categorical_rows(e, z, y, weight, total, dz, losses, normaliser=normaliser)
         return
     rows, outputs = z.shape
     lanes = _lanes(outputs)
-    blocks = e.grid(rows, _THREADS // lanes)
+    blocks = e.grid(rows, THREADS // lanes)
     e.launch(
         "nnf_label_loss",
         blocks,
@@ -120,112 +103,53 @@ def categorical_cross_entropy(
     )
 
 
-def binary_cross_entropy(
-    e: Emitter,
-    z: Ref,
-    y: Ref,
-    weight: Ref | None,
-    total: Sum,
-    dz: Ref | None,
-    losses: Ref | None,
-    *,
-    normaliser: Scalar,
-) -> None:
-    """mean over outputs of −y·log p − (1 − y)·log(1 − p), p clipped; ∂/∂z = ((1 − y)/(1 − p) − y/p)/O"""
-    _pairs(e, "binary_cross_entropy", z, y, weight, total, dz, losses, normaliser)
-
-
-def mean_squared_error(
-    e: Emitter,
-    z: Ref,
-    y: Ref,
-    weight: Ref | None,
-    total: Sum,
-    dz: Ref | None,
-    losses: Ref | None,
-    *,
-    normaliser: Scalar,
-) -> None:
-    """mean over outputs of (z − y)²; ∂/∂z = 2·(z − y)/O"""
-    _pairs(e, "mean_squared_error", z, y, weight, total, dz, losses, normaliser)
-
-
-def mean_absolute_error(
-    e: Emitter,
-    z: Ref,
-    y: Ref,
-    weight: Ref | None,
-    total: Sum,
-    dz: Ref | None,
-    losses: Ref | None,
-    *,
-    normaliser: Scalar,
-) -> None:
-    """mean over outputs of |z − y|; ∂/∂z = sign(z − y)/O, 0 where they are equal"""
-    _pairs(e, "mean_absolute_error", z, y, weight, total, dz, losses, normaliser)
-
-
-def huber(
-    e: Emitter,
-    z: Ref,
-    y: Ref,
-    weight: Ref | None,
-    total: Sum,
-    dz: Ref | None,
-    losses: Ref | None,
-    *,
-    normaliser: Scalar,
-    delta: Scalar,
-) -> None:
-    """mean over outputs of e²/2 if |e| <= delta else delta·(|e| − delta/2), e = z − y; ∂/∂z = clip(e, ±delta)/O"""
-    _pairs(e, "huber", z, y, weight, total, dz, losses, normaliser, delta)
-
-
-def poisson(
-    e: Emitter,
-    z: Ref,
-    y: Ref,
-    weight: Ref | None,
-    total: Sum,
-    dz: Ref | None,
-    losses: Ref | None,
-    *,
-    normaliser: Scalar,
-) -> None:
-    """mean over outputs of eᶻ − y·z, z the log of the rate; ∂/∂z = (eᶻ − y)/O"""
-    _pairs(e, "poisson", z, y, weight, total, dz, losses, normaliser)
-
-
-def _pairs(
-    e: Emitter,
-    name: str,
-    z: Ref,
-    y: Ref,
-    weight: Ref | None,
-    total: Sum,
-    dz: Ref | None,
-    losses: Ref | None,
-    normaliser: Scalar,
-    delta: Scalar = 0.0,
-) -> None:
+def _pairs(name: str, equation: str) -> Callable[..., None]:
     """A loss that is known output by output: 12 B each, and another 8 where the losses of rows are asked for."""
-    rows, outputs = z.shape
-    kind = sources.constants("losses.cu", "LossKind")[name]
-    common: dict[str, Any] = {"z": z, "y": y, "delta": delta, "rows": rows, "outputs": outputs, "kind": kind}
-    if losses is not None:  # first, since dz may be z
-        lanes = _lanes(outputs)
-        e.launch("nnf_row_losses", e.grid(rows, _THREADS // lanes), losses=losses, lanes=lanes, **common)
-    blocks = span_blocks(e, z.size)
-    e.launch(
-        "nnf_pair_loss",
-        blocks,
-        weight=weight,
-        dz=dz,
-        normaliser=normaliser,
-        total=total,
-        scratch=(blocks, 1),
-        **common,
-    )
+
+    def loss(
+        e: Emitter,
+        z: Ref,
+        y: Ref,
+        weight: Ref | None,
+        total: Sum,
+        dz: Ref | None,
+        losses: Ref | None,
+        *,
+        normaliser: Scalar,
+        delta: Scalar = 0.0,
+    ) -> None:
+        rows, outputs = z.shape
+        kind = sources.constants("losses.cu", "LossKind")[name]
+        common: dict[str, Any] = {"z": z, "y": y, "delta": delta, "rows": rows, "outputs": outputs, "kind": kind}
+        if losses is not None:  # first, since dz may be z
+            lanes = _lanes(outputs)
+            e.launch("nnf_row_losses", e.grid(rows, THREADS // lanes), losses=losses, lanes=lanes, **common)
+        blocks = e.span(z)
+        common |= {"weight": weight, "dz": dz, "normaliser": normaliser, "total": total}
+        e.launch("nnf_pair_loss", blocks, scratch=(blocks, 1), **common)
+
+    loss.__name__ = loss.__qualname__ = name
+    loss.__doc__ = equation
+    return loss
+
+
+sigmoid_binary_cross_entropy = _pairs(
+    "sigmoid_binary_cross_entropy", "mean over outputs of log(1 + eᶻ) − y·z; ∂/∂z = (σ(z) − y)/O"
+)
+binary_cross_entropy = _pairs(
+    "binary_cross_entropy",
+    "mean over outputs of −y·log p − (1 − y)·log(1 − p), p clipped; ∂/∂z = ((1 − y)/(1 − p) − y/p)/O",
+)
+mean_squared_error = _pairs("mean_squared_error", "mean over outputs of (z − y)²; ∂/∂z = 2·(z − y)/O")
+mean_absolute_error = _pairs(
+    "mean_absolute_error", "mean over outputs of |z − y|; ∂/∂z = sign(z − y)/O, 0 where they are equal"
+)
+huber = _pairs(
+    "huber",
+    "mean over outputs of e²/2 if |e| <= delta else delta·(|e| − delta/2), e = z − y; ∂/∂z = clip(e, ±delta)/O",
+)
+poisson = _pairs("poisson", "mean over outputs of eᶻ − y·z, z the log of the rate; ∂/∂z = (eᶻ − y)/O")
+_categorical_rows = _pairs("categorical_cross_entropy", "−Σ q·log p for rows of targets")
 
 
 def _softmax_kernel(e: Emitter, classes: int) -> tuple[str, int, int]:
@@ -236,15 +160,15 @@ def _softmax_kernel(e: Emitter, classes: int) -> tuple[str, int, int]:
         return "nnf_softmax_xent_warp", 32, 0
     itemsize = np.dtype(e.dtype).itemsize
     if classes * itemsize <= _PLAIN_SHARED:
-        return "nnf_softmax_xent_block", _THREADS, classes
-    return "nnf_softmax_xent_wide", _THREADS, min(classes, e.most_shared // itemsize)
+        return "nnf_softmax_xent_block", THREADS, classes
+    return "nnf_softmax_xent_wide", THREADS, min(classes, e.most_shared // itemsize)
 
 
-def _targets(y: Ref) -> tuple[Ref | None, Ref | None]:
+def class_targets(y: Ref) -> tuple[Ref | None, Ref | None]:
     """Class targets as (labels, rows), one of which is None."""
     return (y, None) if len(y.shape) == 1 else (None, y)
 
 
 def _lanes(outputs: int) -> int:
     """Threads for a row: a power of two up to a warp."""
-    return 1 << (min(outputs, 32) - 1).bit_length()
+    return power_of_two(min(outputs, 32))

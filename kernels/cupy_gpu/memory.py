@@ -25,7 +25,7 @@ class Memory:
         self._partials: Array = cupy.empty(0, np.float64)
         self._tickets: Array = cupy.empty(0, np.uint32)
         self._workspace: Array = cupy.empty(0, np.uint8)
-        self._masks: list[Array] = []
+        self._masks: Array = cupy.empty(0, np.uint8)
 
     @property
     def arena_address(self) -> int:
@@ -60,11 +60,11 @@ class Memory:
             self._tickets = self._cupy.zeros(tickets, np.uint32)
         return self._partials, self._tickets
 
-    def masks(self, nbytes: int) -> int:
-        """The address of room for so many bytes of bits; earlier room stays as it is, for the graphs that name it."""
-        if not self._masks or nbytes > self._masks[-1].size:
-            self._masks.append(self._cupy.empty(nbytes, np.uint8))
-        return int(self._masks[-1].data.ptr)
+    def masks(self, nbytes: int) -> Array:
+        """Bits of ReLU; earlier ones stay good for those who hold them."""
+        if nbytes > self._masks.size:
+            self._masks = self._cupy.empty(nbytes, np.uint8)
+        return self._masks
 
     def workspace(self, nbytes: int) -> Array:
         """Working memory of a product."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from . import sources
-from .emitter import Emitter, Ref, Scalar, Sum
+from .emitter import THREADS, Emitter, Ref, Scalar, Sum, power_of_two
+from .losses import class_targets
 
 __all__ = ["accuracy", "binary_accuracy", "r2_moments", "regression_accuracy", "top_k_accuracy"]
 
-_THREADS = 256
 _CHUNKS = 128  # of rows, at most, for the moments
 
 
@@ -20,7 +20,7 @@ def accuracy(e: Emitter, z: Ref, y: Ref, weight: Ref | None, total: Sum) -> None
 
 def top_k_accuracy(e: Emitter, z: Ref, y: Ref, weight: Ref | None, total: Sum, *, k: Scalar) -> None:
     """1 if fewer than k outputs stand before that of the label: the greater ones, and equal ones of a lower index"""
-    labels, targets = (y, None) if len(y.shape) == 1 else (None, y)
+    labels, targets = class_targets(y)
     _over_rows(e, "nnf_rank_metric", z, weight, total, labels=labels, targets=targets, k=k)
 
 
@@ -37,9 +37,9 @@ def regression_accuracy(e: Emitter, z: Ref, y: Ref, weight: Ref | None, total: S
 def r2_moments(e: Emitter, z: Ref, y: Ref, weight: Ref | None, moments: Sum) -> None:
     """Per output: the weighted mean of y, Σ weight·(y − mean)², Σ weight·(y − z)². The rows are read twice."""
     rows, outputs = z.shape
-    lanes = _power_of_two(min(outputs, 32))
+    lanes = power_of_two(min(outputs, 32))
     tiles = -(-outputs // lanes)
-    chunks = max(1, min(_CHUNKS, -(-rows * lanes // (4 * _THREADS))))
+    chunks = max(1, min(_CHUNKS, -(-rows * lanes // (4 * THREADS))))
     chunk = -(-rows // chunks)
     e.launch(
         "nnf_r2_moments",
@@ -58,8 +58,8 @@ def r2_moments(e: Emitter, z: Ref, y: Ref, weight: Ref | None, moments: Sum) -> 
 
 def _over_rows(e: Emitter, kernel: str, z: Ref, weight: Ref | None, total: Sum, **fields: Any) -> None:
     rows, outputs = z.shape
-    lanes = _THREADS if outputs > 1024 else _power_of_two(min(-(-outputs // 4), 32))
-    blocks = e.grid(rows, _THREADS // lanes)
+    lanes = THREADS if outputs > 1024 else power_of_two(min(-(-outputs // 4), 32))
+    blocks = e.grid(rows, THREADS // lanes)
     e.launch(
         kernel,
         blocks,
@@ -72,11 +72,6 @@ def _over_rows(e: Emitter, kernel: str, z: Ref, weight: Ref | None, total: Sum, 
         lanes=lanes,
         **fields,
     )
-
-
-def _power_of_two(n: int) -> int:
-    """The smallest that is not below n."""
-    return 1 << (n - 1).bit_length()
 
 
 def _kind(name: str) -> int:

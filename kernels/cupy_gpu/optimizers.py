@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from .emitter import At, Emitter, Ref, Scalar
-from .spans import span_blocks
 
 __all__ = ["adagrad_step", "adam_step", "rmsprop_step", "sgd_step"]
 
@@ -75,4 +74,4 @@ def adam_step(
 
 def _step(e: Emitter, kernel: str, p: Ref, watch: Watch, **fields: Any) -> None:
     nonfinite, step_index = watch or (0, 0)
-    e.launch(kernel, span_blocks(e, p.size), p=p, n=p.size, nonfinite=nonfinite, step_index=step_index, **fields)
+    e.launch(kernel, e.span(p), p=p, n=p.size, nonfinite=nonfinite, step_index=step_index, **fields)

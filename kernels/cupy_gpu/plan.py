@@ -17,12 +17,11 @@ from nnfast.protocol import RUN_SCALARS, Buffer, Op
 
 from . import gather, joining, table
 from .emitter import At, Call, Emitter, InRow, Ref
-from .joining import Pair
 
 if TYPE_CHECKING:
     from nnfast.protocol import Program
 
-__all__ = ["Batch", "Piece", "Places", "Plan", "plan_of"]
+__all__ = ["Batch", "Piece", "Places", "Plan", "plan_of", "spaces_of"]
 
 
 class Batch(NamedTuple):
@@ -84,6 +83,11 @@ def field_of_step(name: str) -> int:
 _IN_STEP = {"learning_rate": "learning_rate", "normaliser": "normaliser", "step": "number", "first_row": "first_row"}
 
 
+def spaces_of(program: Program) -> set[str]:
+    """The spaces that a program's buffers lie in."""
+    return {b.space for op in program.ops for b in op.args if b is not None}
+
+
 def plan_of(
     program: Program, places: Places, batch: Batch, emitter: Emitter, idle: frozenset[int] = frozenset()
 ) -> Plan:
@@ -99,7 +103,11 @@ class _Planner:
     def __init__(self, program: Program, places: Places, batch: Batch, emitter: Emitter, idle: frozenset[int]) -> None:
         self.program, self.places, self.batch, self.emitter = program, places, batch, emitter
         self.idle = idle
-        self._joined: dict[int, tuple[Pair, Ref]] = {}  # by the layer's own backward op
+        # Of the pairs whose ReLU is left to the products, by op: a forward op's bits, the layer below a backward op and
+        # its bits, the backward ops whose slopes the layer above has made.
+        self._masks: dict[int, Ref] = {}
+        self._below: dict[int, tuple[Op, Ref]] = {}
+        self._made_above: set[int] = set()
         self.itemsize = np.dtype(program.dtype).itemsize
         self._plan = Plan()
         self._scalars = {name: places.scalars + 8 * i for i, name in enumerate(program.scalars)}
@@ -139,8 +147,7 @@ class _Planner:
         b, places = self.batch, self.places
         if b.copied and b.output is not None:
             gather.scatter_output(self.emitter, places.job, places.step, b.output)
-        names = {buffer.space for op in self.program.ops for buffer in op.args if buffer is not None}
-        if "gradients" in names and not any(op.name in table.WATCHING for op in self.program.ops):
+        if "gradients" in spaces_of(self.program) and not any(op.name in table.WATCHING for op in self.program.ops):
             size = self.program.layout.size
             flat = Ref(places.flat["gradients"], (size,), self.emitter.dtype)
             gather.check_finite(self.emitter, flat, places.step)
@@ -152,20 +159,18 @@ class _Planner:
             mask = Ref(start, (self.batch.rows, pair.width), "u1")
             start += self.batch.rows * pair.width
             if self.batch.rows and joining.joins(self.emitter, pair, self.program, self._ref, mask):
-                self._joined[pair.backward] = pair, mask
+                self._masks[pair.forward] = mask
+                self._below[pair.above] = self.program.ops[pair.backward], mask
+                self._made_above.add(pair.backward)
 
     def _emit(self, i: int, op: Op) -> None:
         scalars = {keyword: self._scalar(source) for keyword, source in op.scalars}
-        for pair, mask in self._joined.values():
-            if i == pair.forward:
-                joining.forward(self.emitter, op, self._ref, mask)
-                return
-        below = next((own for own in self._joined.values() if own[0].above == i), None)
-        if below or i in self._joined:
-            joined_below = (self.program.ops[below[0].backward], below[1]) if below else None
-            joining.backward(
-                self.emitter, op, self._ref, own_done=i in self._joined, below=joined_below, scalars=scalars
-            )
+        if i in self._masks:
+            joining.forward(self.emitter, op, self._ref, self._masks[i])
+            return
+        below, own_done = self._below.get(i), i in self._made_above
+        if below or own_done:
+            joining.backward(self.emitter, op, self._ref, own_done=own_done, below=below, scalars=scalars)
             return
         watch = {}
         if op.name in table.WATCHING:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from .activations import pack_of
-from .emitter import Emitter, Ref, Scalar, Sum
+from .emitter import THREADS, Emitter, Ref, Scalar, Sum
 
 __all__ = ["random_search_accept", "random_search_propose"]
-
-THREADS = 256
 
 
 def random_search_propose(
@@ -31,7 +28,7 @@ def random_search_accept(e: Emitter, p: Ref, q: Ref, sums: Sum, best: Sum, *, no
     """If the candidate is better: p = q, best = sums; else: sums = best"""
     e.launch(
         "nnf_random_search_accept",
-        max(1, e.grid(p.size, THREADS * pack_of(p))),
+        max(1, e.span(p)),
         p=p,
         q=q,
         n=p.size,

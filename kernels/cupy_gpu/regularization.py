@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from .emitter import Emitter, Ref, Scalar, Sum
-from .spans import span_blocks
 
 __all__ = ["clip_by_global_norm", "penalty"]
 
@@ -14,7 +13,7 @@ def penalty(e: Emitter, p: Ref, g: Ref | None, total: Sum, *, l1: Scalar, l2: Sc
     """total += l1·Σ|p| + l2·Σp², g += l1·sign(p) + 2·l2·p; the slope of |p| at 0 is 0"""
     if l1 == l2 == 0:
         return
-    blocks = span_blocks(e, p.size)
+    blocks = e.span(p)
     e.launch("nnf_penalty", blocks, p=p, g=g, l1=l1, l2=l2, total=total, scratch=(blocks, 1), n=p.size)
 
 
@@ -22,7 +21,7 @@ def clip_by_global_norm(e: Emitter, g: Ref, *, clip_norm: Scalar) -> None:
     """g *= min(1, clip_norm/‖g‖); reads g once, and a second time only to change it"""
     if clip_norm == math.inf:
         return
-    blocks = span_blocks(e, g.size)
+    blocks = e.span(g)
     for kernel in ("nnf_norm", "nnf_clip"):
         # One partial sum more than there are blocks: what to multiply by waits there for the second launch.
         e.launch(kernel, blocks, g=g, clip_norm=clip_norm, scratch=(blocks + 1, 1), n=g.size, factor=blocks)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from nnfast.protocol import CUSTOM, Op, OpReport
 
+from ..reference.runner import report_of as report_of_op
 from .emitter import Call, Emitter, Launch, Policy, Ref
-from .plan import Batch, Places, Plan, plan_of
+from .plan import Batch, Places, Plan, plan_of, spaces_of
 from .step import Step
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def nominal_plan(
     program: Program, rows: int = ROWS, policy: Policy | None = None, idle: frozenset[int] = frozenset()
 ) -> Plan:
     """The plan of a step on addresses that are made up: for looking at, not for running."""
-    spaces = {b.space for op in program.ops for b in op.args if b is not None}
+    spaces = spaces_of(program)
     flat = {name: (i + 1) << 32 for i, name in enumerate(sorted(spaces - {"x", "y", "weight", "output", "sums"}))}
     kind = "f4" if program.dtype == "float32" else "f8"
     batch = Batch(
@@ -50,9 +51,7 @@ def nominal_plan(
 def _row(op: Op, calls: list[Call] | None, how: str) -> OpReport:
     if calls is None:
         if op.name == "python":
-            owner = dict(op.attributes)["call"]
-            kind = type(getattr(owner, "__self__", owner))
-            return OpReport(op.name, f"{kind.__module__}.{kind.__qualname__}", "plain Python: cuts the program")
+            return report_of_op(op, dict(op.attributes)["call"])
         if "cuda" in CUSTOM.get(op.name, {}):
             return OpReport(op.name, "its own cuda= function", "cuts the program")
         return OpReport(op.name, "its reference, on the host", "no CUDA kernel: copied there and back")

@@ -24,7 +24,7 @@ from .device import tell
 from .emitter import Emitter
 from .joining import mask_bytes
 from .memory import Memory
-from .plan import Batch, Places, plan_of
+from .plan import Batch, Places, plan_of, spaces_of
 from .report import report_of
 from .step import Step
 from .stopwatch import OpClock
@@ -70,8 +70,7 @@ class CupyRunner:
         self._idle: frozenset[int] = frozenset()
         self._direct: tuple[int, ...] | None = None  # those of the running job, if it is
         self._pauses: frozenset[int] = frozenset()
-        spaces = {b.space for op in program.ops for b in op.args if b is not None}
-        self._uses = spaces
+        self._uses = spaces_of(program)
         self._clock = OpClock(device.cupy)
 
     # ---- running ----------------------------------------------------------------------------------------------------
@@ -199,18 +198,18 @@ class CupyRunner:
 
     def _widths(self, job: Job) -> dict[str, tuple[int, Any]]:
         """Elements per row, and the dtype, of each array of a batch that the program reads or writes."""
-        given = {"x": job.x, "y": job.y, "weight": job.sample_weight, "output": job.output}
-        return {
-            name: (int(np.prod(a.shape[1:], dtype=np.int64)), a.dtype)
-            for name, a in given.items()
-            if a is not None and name in self._uses
-        }
+        return {name: (int(np.prod(a.shape[1:], dtype=np.int64)), a.dtype) for name, a in self._given(job).items()}
+
+    def _given(self, job: Job) -> dict[str, Array]:
+        """The job's arrays that the program reads or writes."""
+        arrays = {"x": job.x, "y": job.y, "weight": job.sample_weight, "output": job.output}
+        return {name: a for name, a in arrays.items() if a is not None and name in self._uses}
 
     def _arrays(self, job: Job, rows: int) -> dict[str, Array]:
         """The arrays of a batch of so many rows, where its ops find them."""
-        given = {"x": job.x, "y": job.y, "weight": job.sample_weight, "output": job.output}
+        given = self._given(job)
         if self._direct is not None:
-            return {name: a for name, a in given.items() if a is not None and name in self._uses}
+            return given
         return {
             name: self._memory.batch(name, kind, rows * width).reshape(rows, *given[name].shape[1:])
             for name, (width, kind) in self._widths(job).items()
@@ -230,16 +229,18 @@ class CupyRunner:
         refs = {name: ref_of(a) for name, a in self._arrays(job, rows).items()}
         x, y, weight, output = map(refs.get, ("x", "y", "weight", "output"))
         batch = Batch(rows, x, y, weight, output, self._direct is None)
+        masks = self._memory.masks(mask_bytes(self.program, rows))
         places = Places(
             {name: a.data.ptr for name, a in flat_arrays(job.buffers).items()},
             self._memory.arena_address,
             self._control.job_address,
             self._control.step_address,
             self._control.scalars_address,
-            self._memory.masks(mask_bytes(self.program, rows)),
+            int(masks.data.ptr),
         )
         emitter = Emitter(self._dtype, most_shared=self._device.most_shared)
         binder = Binder(self._device, self._memory, emitter, tune=True)
+        binder.kept.append(masks)
         plan = plan_of(self.program, places, batch, emitter, self._idle)
         return Step(plan, binder, self._device)
 

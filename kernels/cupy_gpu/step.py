@@ -14,6 +14,7 @@ from .stopwatch import captured
 if TYPE_CHECKING:
     from .binding import Binder
     from .device import Device
+
 __all__ = ["GROUPS", "Step"]
 
 GROUPS = (32, 4, 1)  # steps per graph: the host wakes once for each

@@ -33,7 +33,7 @@ from .cublaslt import WORKSPACE, Algorithm, CublasLtError, product_key
 from .emitter import Call, Product
 from .tuning_store import Store
 
-__all__ = ["Store", "Tunable", "Tuner", "fastest"]
+__all__ = ["Store", "Tunable", "Tuner", "fastest", "proposals"]
 
 ROUNDS = 9  # in which each candidate that is still in the race has one turn
 FEWEST = 3  # rounds before anything is decided
@@ -93,9 +93,7 @@ class Tuner:
         self, matmul: Tunable, run: Callable[[Algorithm], object] | None = None, *, workspace: int = WORKSPACE
     ) -> Algorithm:
         """The algorithm for a product: `run(algorithm)` runs it once, with at most so many bytes of workspace."""
-        candidates = matmul.algorithms(workspace=workspace)
-        if not candidates:
-            raise CublasLtError("cublasLtMatmulAlgoGetHeuristic", NOT_SUPPORTED, f"no algorithm for {matmul.key}")
+        candidates = proposals(matmul, workspace)
         if len(candidates) == 1 or run is None or self._timer is None:
             return candidates[0]
         kept = self._store.algorithm(matmul.key)
@@ -111,6 +109,14 @@ class Tuner:
         if isinstance(call, Product):
             return product_key(call, self._precision)
         return f"{call.kernel} {call.blocks[0]}x{call.blocks[1]}"
+
+
+def proposals(matmul: Tunable, workspace: int = WORKSPACE) -> Sequence[Algorithm]:
+    """The library's algorithms for a product, its first choice first; at least one."""
+    found = matmul.algorithms(workspace=workspace)
+    if not found:
+        raise CublasLtError("cublasLtMatmulAlgoGetHeuristic", NOT_SUPPORTED, f"no algorithm for {matmul.key}")
+    return found
 
 
 def _as_they_are(calls: Sequence[Call]) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from simulator.build import Library, SimulatorError, library
 __all__ = ["FAMILIES", "SimulatedBackend", "execute", "memory", "op_function", "op_kernel"]
 
 emitting = importlib.import_module("nnfast.kernels.cupy_gpu.emitter")
+eager = importlib.import_module("nnfast.kernels.cupy_gpu.eager")
 
 FAMILIES = ("activations", "dense", "dropout", "losses", "metrics", "optimizers", "random_search", "regularization")
 COUNTS = ("key", "step", "first_row")  # whole numbers in device memory; all others are float64 there
@@ -139,13 +139,7 @@ def op_kernel(
         function(emitter, *refs, **keywords)
         execute(lib, emitter, kept, order, seed)
 
-    kinds = inspect.Parameter
-    kernel.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            *(kinds(arg.name, kinds.POSITIONAL_OR_KEYWORD) for arg in spec.args),
-            *(kinds(name, kinds.KEYWORD_ONLY) for name in (*spec.scalars, *spec.attributes)),
-        ]
-    )
+    kernel.__signature__ = eager.signature_of(spec)  # type: ignore[attr-defined]
     return kernel
 
 

@@ -339,6 +339,18 @@ def test_data_read_where_it_lies_is_not_copied(gpu):
     assert difference(reference, model) < 1e-10
 
 
+def test_other_rows_of_the_same_number_need_no_other_plan(gpu):
+    """A single step on rows that were never seen copies them; only what comes again is read where it lies."""
+    model = network(gpu)
+    kept = [gpu.asarray(rows(20, seed=seed)[0].astype(np.float32)) for seed in range(6)]
+    answers = [gpu.to_numpy(model.predict(x)) for x in kept]
+    runner = model._programs.runner("predict")[1]
+    assert len(runner._steps) == 1
+    reference = network("numpy")
+    for seed, answer in enumerate(answers):
+        assert np.abs(answer - reference.predict(rows(20, seed=seed)[0])).max() < 1e-6
+
+
 def test_work_of_the_caller_comes_first(gpu):
     """Rows that the caller's stream has not made yet: the job waits for them."""
     fake = gpu.fake

@@ -18,8 +18,8 @@ help:
 	@echo 'make test    everything the project checks: ruff, mypy, pytest'
 	@echo 'make lint    ruff and mypy only'
 	@echo 'make format  let ruff format and mend what it can'
-	@echo 'make bench   time training steps, single ops and starts, and measure memory, beside other libraries'
-	@echo 'make bench-tables  the same, and write the tables of bench/README.md and README.md'
+	@echo 'make bench   time nnfast beside other libraries and the limits of this machine; BENCH_ARGS="--html FILE" and more'
+	@echo 'make bench-tables  the same, and write bench/results/, and the tables of bench/README.md and README.md'
 	@echo 'make docs    run the examples that docs/ shows, and write their pictures and transcripts there'
 	@echo 'make clean   remove .venv and everything else that was built'
 
@@ -39,19 +39,11 @@ format: .venv/.installed-test
 	$(BIN)/ruff format
 
 bench: .venv/.installed-bench
-	$(BIN)/python bench/bench_step.py $(BENCH_ARGS)
-	$(BIN)/python bench/bench_ops.py $(BENCH_ARGS)
-	$(BIN)/python bench/bench_startup.py $(BENCH_ARGS)
-	$(BIN)/python bench/bench_memory.py $(BENCH_ARGS)
-	$(BIN)/python bench/bench_fit.py $(BENCH_ARGS)
+	$(BIN)/nnfast bench $(BENCH_ARGS)
 
 bench-tables: .venv/.installed-bench
-	$(BIN)/python bench/bench_step.py $(BENCH_ARGS) --json bench/results/step.json
-	$(BIN)/python bench/bench_ops.py $(BENCH_ARGS) --json bench/results/ops.json
-	$(BIN)/python bench/bench_startup.py $(BENCH_ARGS) --json bench/results/startup.json
-	$(BIN)/python bench/bench_memory.py $(BENCH_ARGS) --json bench/results/memory.json
-	$(BIN)/python bench/bench_fit.py $(BENCH_ARGS) --json bench/results/fit.json
-	$(BIN)/python bench/report.py --bench bench/README.md --readme README.md
+	$(BIN)/nnfast bench --json bench/results/cpu.json --html bench/results/cpu.html $(BENCH_ARGS)
+	$(BIN)/python bench/report/summary.py bench/results/cpu.json
 
 docs: .venv/.installed-demo
 	$(BIN)/python docs/make.py

@@ -185,9 +185,42 @@ def _warmup(argv: list[str]) -> int:
     return 0
 
 
+def _bench(argv: list[str]) -> int:
+    import importlib.util
+
+    folder = _checkout()
+    if folder is None:
+        print(
+            "nnfast bench: the benchmarks are not installed with the package. Get the checkout, then in its folder:\n"
+            "    pip install -e '.[bench]' && nnfast bench",
+            file=sys.stderr,
+        )
+        return 2
+    spec = importlib.util.spec_from_file_location("nnfast_bench_run", f"{folder}/bench/run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    status: int = module.main(argv)
+    return status
+
+
+def _checkout() -> str | None:
+    """The folder with bench/ in it: the one that this package lies in, else the current one; None where neither has."""
+    import os
+
+    import nnfast
+
+    for folder in (os.path.dirname(os.path.dirname(os.path.abspath(nnfast.__file__))), os.getcwd()):
+        if all(os.path.isfile(os.path.join(folder, *parts)) for parts in (("bench", "run.py"), ("nnfast", "cli.py"))):
+            return folder
+    return None
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "demo": (_demo, "train on every backend, compare them, draw a picture"),
     "inspect": (_inspect, "what is inside a file of a model or of weights"),
     "warmup": (_warmup, "compile the kernels of a backend ahead"),
     "info": (_info, "versions, backends and the machine, for a bug report"),
+    "bench": (_bench, "time nnfast beside other libraries and the machine's limits (needs the checkout)"),
 }

@@ -1,96 +1,195 @@
-"""The benchmarks themselves work: they refuse wrong answers, measure all, and write their tables where they should."""
+"""The benchmarks themselves work: they refuse wrong answers, take turns, measure every suite, and write their files."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BENCH = ROOT / "bench"
 SMALLEST = "2-64-3, batch 300"
+SHUFFLED = "64-128-64-10, batch 32, reshuffled"
 
 
-def run(script, *arguments):
-    command = [sys.executable, f"bench/{script}.py", "--quick", "--backend", "numpy", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
+def nnfast_bench(*arguments, **options):
+    command = [sys.executable, "-m", "nnfast", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **{"cwd": ROOT} | options)
 
 
-def recorded(script, tmp_path, *arguments):
-    """The record that a quick run writes, and the README with its table."""
-    readme, results = tmp_path / "README.md", tmp_path / "results.json"
-    shutil.copy(BENCH / "README.md", readme)
-    run(script, *arguments, "--markdown", readme, "--json", results)
-    return json.loads(results.read_text(encoding="utf-8")), readme.read_text(encoding="utf-8")
+# ---- the whole command ----------------------------------------------------------------------------------------------
 
 
-def test_steps_are_timed_beside_the_book(tmp_path):
-    record, readme = recorded("bench_step", tmp_path, "--case", SMALLEST, "--peer", "book")
-    book, numpy = record["rows"]
-    assert (book["contender"], numpy["contender"]) == ("book", "numpy")
-    assert book["best other"]
-    assert not numpy["best other"]
-    ratios = np.array(numpy["rounds"]) / np.array(book["rounds"])
-    assert numpy["over best other"]["median"] == pytest.approx(np.median(ratios))
-    assert numpy["floor microseconds"] > 0
-    assert record["limits"]["memory bytes per second"] > 1e8
-    assert f"| {SMALLEST} | the book's NumPy |" in readme
-    assert readme.startswith((BENCH / "README.md").read_text(encoding="utf-8").partition("<!-- bench_step: begin")[0])
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A quick run of everything with the reference backend and those peers that every checkout has."""
+    folder = tmp_path_factory.mktemp("bench")
+    done = nnfast_bench("--quick", "--json", folder / "run.json", "--html", folder / "run.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, json.loads((folder / "run.json").read_text(encoding="utf-8")), folder
 
 
-def test_ops_are_proved_and_timed(tmp_path):
-    record, readme = recorded("bench_ops", tmp_path, "--case", "128×10")
-    (row,) = [row for row in record["rows"] if row["nnfast"]]
-    assert row["microseconds"]["median"] > row["floor microseconds"] > 0
-    assert "| softmax cross-entropy with gradient, 128×10 |" in readme
+def test_every_suite_is_timed_on_every_backend(quick, bench):
+    from nnfast.testing import CASES
+
+    _, content, folder = quick
+    run = bench("report.records").load(folder / "run.json")
+    suites = {*bench("measuring.stand").SUITES} - (set() if Path("/proc/self/status").exists() else {"memory"})
+    assert {group.suite for group in run.groups} == suites
+    assert run.quick
+    backends = {"numpy", "numba"} & {side.name for group in run.groups for side in group.sides}
+    assert "numpy" in backends
+    for group in run.of("steps"):
+        assert {side.name for side in group.sides if side.nnfast} == backends, group.case
+        assert "book" in {side.name for side in group.sides} or group.axis
+        assert group.noise is not None
+        assert group.floor > 0
+    assert {group.sides[0].info["op"] for group in run.of("ops", "kernels")} == set(CASES)
+    assert all((side.data > 0).all() for group in run.groups for side in group.sides)
+    assert content["machine_info"]["threads"] == run.settings["threads"] >= 1
+    limits = [name for name in run.limits if "per second" in name]
+    assert len(limits) == 3
+    assert all(run.limits[name] > 1e8 for name in limits)
+    assert run.limits["seconds to wake a thread and hear of it"] > 1e-7
 
 
-def test_starts_are_timed(tmp_path):
-    record, readme = recorded("bench_startup", tmp_path, "--peer", "book")
-    assert {row["what"].partition(",")[0] for row in record["rows"]} == {
-        "import",
-        "first step after the import",
-        "the sine",
-    }
-    assert all(row["seconds"]["median"] > 0 for row in record["rows"])
-    assert "| first step after the import | nnfast, numpy |" in readme
+def test_the_record_is_pytest_benchmarks_own(quick):
+    """Its fields, so that its own commands read the file; the data are the rounds, and the statistics are theirs."""
+    _, content, folder = quick
+    for benchmark in content["benchmarks"]:
+        assert benchmark["stats"]["rounds"] == len(benchmark["stats"]["data"])
+        assert benchmark["stats"]["median"] == pytest.approx(np.median(benchmark["stats"]["data"]), rel=1e-3)
+    names = Counter(benchmark["fullname"] for benchmark in content["benchmarks"])
+    assert max(names.values()) == 1
+    listed = subprocess.run(
+        [sys.executable, "-m", "pytest_benchmark", "compare", str(folder / "run.json"), "--columns=median"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert "one prediction, 8-64-64-4" in listed.stdout
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_memory_is_measured(bench):
-    harness, cases, memory = bench("harness"), bench("cases"), bench("bench_memory")
-    case = cases.case("784-512-512-10, batch 512").short()
-    with harness.Workers(1, {}) as workers:
-        loader = ("nnfast.registry", "get_backend", "numpy")
-        row = memory.probe(workers, case, "nnfast", "peers.nnfast_fit", ("numpy",), 1, loader)
-    weights = sum(w.nbytes for w in case.weights())
+def test_the_terminal_and_the_page_show_it(quick):
+    out, content, folder = quick
+    assert "steps: networks" in out
+    assert "A quick run" in out
+    page = (folder / "run.html").read_text(encoding="utf-8")
+    for case in {b["extra_info"]["case"] for b in content["benchmarks"] if b["extra_info"]["section"] == "networks"}:
+        assert case in page
+    assert re.search(r'(src|href)="http', page) is None  # nothing from elsewhere
+    assert "<svg" in page
+
+
+def test_memory_counts_what_the_program_needs(quick):
+    found = [b["extra_info"] for b in quick[1]["benchmarks"] if b["extra_info"]["suite"] == "memory"]
+    if not found:
+        pytest.skip("memory is read from /proc")
+    (row,) = [info["memory"] for info in found if info["contender"] == "numpy"]
+    weights = 4 * (784 * 128 + 128 + 128 * 10 + 10)
     assert row["needed MB"] > 4 * weights / 1e6  # parameters, gradients, two moments
     assert row["peak MB"] > row["imports MB"] + row["needed MB"] * 0.8
     assert row["temporary kB"] > 100  # the reference makes temporaries
 
 
-COMPILED = pytest.param("torch_compiled", marks=pytest.mark.slow)
+def test_two_records_are_compared_without_measuring(quick, tmp_path):
+    _, content, folder = quick
+    slower = json.loads(json.dumps(content))
+    for benchmark in slower["benchmarks"]:
+        if benchmark["extra_info"]["nnfast"] and benchmark["group"].endswith(SMALLEST):
+            benchmark["stats"]["data"] = [9 * value for value in benchmark["stats"]["data"]]
+    slow = tmp_path / "slow.json"
+    slow.write_text(json.dumps(slower))
+    same = nnfast_bench("--compare", folder / "run.json", folder / "run.json")
+    assert same.returncode == 0, same.stderr
+    assert "0 of" in same.stdout
+    worse = nnfast_bench("--compare", folder / "run.json", slow)
+    assert worse.returncode == 1
+    assert re.search(rf"steps: networks: {SMALLEST} +nnfast, numpy", worse.stdout)
 
 
-@pytest.mark.parametrize("name", ["2-64-3, batch 300", "64-128-64-10, batch 32, reshuffled"])
-@pytest.mark.parametrize("peer", ["book", "scikit_learn", "torch_eager", COMPILED, "jax_loop", "nnfast_fit"])
-def test_every_peer_trains_the_same(bench, peer, name):
-    peers, cases, harness = bench("peers"), bench("cases"), bench("harness")
-    if peer in peers.PEERS and peers.missing(peers.PEERS[peer][1]):
-        pytest.skip(f"{peer} needs a package that is not installed")
-    short = cases.case(name).short()
-    with harness.Workers(1, {}) as workers:
-        worker = workers.start()
-        worker.make(f"peers.{peer}", "trainer", short, *(("numpy",) if peer == "nnfast_fit" else ()))
-        worker.run(short.checked_epochs)
-        assert cases.differences(worker.results(), cases.judge(short))[2]
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--suite", "everything"), "invalid choice: 'everything'"),
+        (("--peers", "nobody", "--quick"), "expected some of book"),
+        (("--backends", "nobody", "--quick"), "nobody"),
+        (("--threads", "10000", "--quick"), "this process may use"),
+        (("--json", "no/such/folder/x.json"), "there is no folder"),
+        (("--compare", "pyproject.toml"), "cannot be read as a record"),
+    ],
+)
+def test_a_wrong_call_says_why(arguments, words):
+    done = nnfast_bench(*arguments)
+    assert done.returncode == (1 if arguments[0] == "--compare" else 2), done.stdout
+    assert words in done.stderr + done.stdout
+
+
+def test_without_the_checkout_it_says_so(tmp_path):
+    shutil.copytree(ROOT / "nnfast", tmp_path / "nnfast", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from nnfast.cli import main; sys.exit(main(['bench']))"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Get the checkout" in done.stderr
+
+
+# ---- wrong answers --------------------------------------------------------------------------------------------------
+
+
+def wrong_worker(bench, results):
+    """A contender that trains in no time, and gives these results."""
+
+    class Worker:
+        def make(self, *args):
+            return 0.0, 0.0
+
+        def run(self, count):
+            return 1e-3
+
+        def results(self):
+            return results
+
+    return Worker()
+
+
+def test_a_training_that_ends_elsewhere_is_not_timed(bench):
+    networks, trainings, groups, stand = (
+        bench(name) for name in ("cases.networks", "measuring.trainings", "measuring.groups", "measuring.stand")
+    )
+    short = networks.case(SMALLEST).short()
+    who = stand.Contender("other", "another library", "peers.other")
+    right = networks.judge(short)
+    trainings.prove(who, wrong_worker(bench, [right]), short, right)
+    with pytest.raises(groups.Wrong, match="from the reference"):
+        trainings.prove(who, wrong_worker(bench, [right * 1.01]), short, right)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_kernel_that_is_wrong_is_not_timed(bench, strict, monkeypatch):
+    from nnfast.registry import get_backend
+
+    monkeypatch.syspath_prepend(str(ROOT / "bench/suites"))
+    kernels, groups, ops = bench("cases.kernels"), bench("measuring.groups"), bench("bench_ops")
+    for each in kernels.kernel_cases(("small",)):
+        judged, right = ops._judged(each)
+        call = each.call()
+        call(get_backend("numpy").kernel(each.op))
+        for arg, got in call.args("out", "inout"):
+            ops._hold(each, arg.name, got, judged, right, strict=strict)
+            with pytest.raises(groups.Wrong):
+                ops._hold(
+                    each, arg.name, got * got.dtype.type(1.01) + got.dtype.type(0.01), judged, right, strict=strict
+                )
 
 
 WRONG = {
@@ -106,7 +205,7 @@ WRONG = {
 def test_another_training_is_refused(bench, setting):
     import nnfast as nn
 
-    cases = bench("cases")
+    cases = bench("cases.networks")
     short = cases.case(SMALLEST).short()
     model = cases.nnfast_model(short, "numpy")
     model.optimizer = nn.Adam(**({"learning_rate": cases.RATE} | WRONG[setting]))
@@ -115,8 +214,8 @@ def test_another_training_is_refused(bench, setting):
 
 
 def test_another_row_order_or_a_nan_is_refused(bench):
-    cases = bench("cases")
-    short = cases.case("64-128-64-10, batch 32, reshuffled").short()
+    cases = bench("cases.networks")
+    short = cases.case(SHUFFLED).short()
     right = cases.judge(short)
     model = cases.nnfast_model(short, "numpy")
     model.fit(short.X, short.y, epochs=short.checked_epochs, batch_size=32, shuffle=False, verbose=0)
@@ -125,82 +224,104 @@ def test_another_row_order_or_a_nan_is_refused(bench):
     assert not cases.differences([right[:-1]], right)[2]
 
 
-def test_a_wrong_op_is_refused(bench):
-    op_cases = bench("op_cases")
-    for case in (case for case in op_cases.OPS.values() if np.prod(case.sizes) < 1e6):
-        right = op_cases.expected(case)
-        assert op_cases.same([a.astype(np.float32) for a in right], right)[1], case.name
+def test_a_wrong_function_is_refused(bench):
+    ops = bench("cases.ops")
+    for case in (case for case in ops.OPS.values() if np.prod(case.sizes) < 1e6):
+        right = ops.expected(case)
+        assert ops.same([a.astype(np.float32) for a in right], right)[1], case.name
         for k, array in enumerate(right):
             wrong = [*right[:k], array * 1.0001, *right[k + 1 :]]
-            assert not op_cases.same(wrong, right)[1], (case.name, k)
+            assert not ops.same(wrong, right)[1], (case.name, k)
             wrong[k] = np.where(np.arange(array.size).reshape(array.shape) == 0, np.nan, array)
-            assert not op_cases.same(wrong, right)[1], (case.name, k)
+            assert not ops.same(wrong, right)[1], (case.name, k)
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "other"), [("losses", "0.35667494", "0.35667495"), ("optimizers", "1.077", "1.087")]
+)
+def test_a_program_that_prints_something_else_is_refused(bench, name, figure, other):
+    program = bench("cases.programs").PROGRAMS[name]
+    ours, book = (
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        for command in (program.nnfast_command("numpy", quick=True), program.book_command(quick=True))
+    )
+    assert figure in ours
+    assert program.check(ours, book, quick=True) == []
+    assert program.check(ours.replace(figure, other), book, quick=True)
+    assert program.check("", book, quick=True)
+
+
+COMPILED = pytest.param("torch_compiled", marks=pytest.mark.slow)
+TRAINERS = ["book", "scikit_learn", "torch_eager", COMPILED, "jax_step", "jax_loop", "keras_jax", "tinygrad_jit"]
+
+
+@pytest.mark.parametrize("name", [SMALLEST, SHUFFLED])
+@pytest.mark.parametrize("peer", [*TRAINERS, "nnfast_fit"])
+def test_every_peer_trains_the_same(bench, peer, name):
+    peers, cases, workers = bench("peers"), bench("cases.networks"), bench("measuring.workers")
+    if peer != "nnfast_fit" and peers.named(peer).missing():
+        pytest.skip(peers.named(peer).missing())
+    short = cases.case(name).short()
+    with workers.Workers(1, {}) as crew:
+        worker = crew.start()
+        worker.make(f"peers.{peer}", "trainer", short, *(("numpy",) if peer == "nnfast_fit" else ()))
+        worker.run(short.checked_epochs)
+        assert cases.differences(worker.results(), cases.judge(short))[2]
+
+
+# ---- contenders and rounds ------------------------------------------------------------------------------------------
 
 
 def test_a_contender_that_fails_says_why(bench):
-    harness = bench("harness")
-    with harness.Workers(1, {}) as workers:
-        with pytest.raises(harness.Failed, match=r"UnknownBackend.*'nobody'"):
-            workers.start().make("peers.nnfast_fit", "trainer", bench("cases").case(SMALLEST), "nobody")
-        worker = workers.start()
-        with pytest.raises(harness.Failed, match="ended with status 3"):
+    workers = bench("measuring.workers")
+    with workers.Workers(1, {}) as crew:
+        with pytest.raises(workers.Failed, match=r"UnknownBackend.*'nobody'"):
+            crew.start().make("peers.nnfast_fit", "trainer", bench("cases.networks").case(SMALLEST), "nobody")
+        worker = crew.start()
+        with pytest.raises(workers.Failed, match="ended with status 3"):
             worker.ask("call", "os", "_exit", 3)
 
 
 def test_contenders_share_threads_and_processors(bench):
-    harness = bench("harness")
-    with harness.Workers(1, {"EXTRA": "yes"}) as workers:
-        worker = workers.start()
+    workers = bench("measuring.workers")
+    with workers.Workers(1, {"EXTRA": "yes"}) as crew:
+        worker = crew.start()
         environment = worker.ask("call", "os", "getenv", "OMP_NUM_THREADS"), worker.ask("call", "os", "getenv", "EXTRA")
         assert environment == ("1", "yes")
-        if harness.allowed_cpus(1):
-            assert sorted(worker.ask("call", "os", "sched_getaffinity", 0)) == harness.allowed_cpus(1)
+        if workers.allowed_cpus(1):
+            assert sorted(worker.ask("call", "os", "sched_getaffinity", 0)) == workers.allowed_cpus(1)
 
 
-def test_the_best_of_the_others_is_what_nnfast_is_compared_with(bench):
-    report = bench("report")
-    times = {name: np.array(values) for name, values in {"a": [3, 3], "b": [2, 4], "n": [1, 1], "c": [2, 2]}.items()}
-    rows = report.compared("case", times, dict.fromkeys(times, "title"), ["n"])
-    assert [row["best other"] for row in rows] == [False, False, False, True]
-    assert rows[2]["over best other"]["median"] == 0.5
-    assert rows[0]["over best other"] is None
+def test_rounds_are_interleaved_and_divided_by_their_runs(bench):
+    rounds = bench("measuring.rounds")
+    turns = []
+
+    class Worker:
+        spins = False
+
+        def __init__(self, name, seconds):
+            self.name, self.seconds = name, seconds
+
+        def run(self, count):
+            turns.append((self.name, count))
+            return self.seconds * count
+
+    workers = {name: Worker(name, seconds) for name, seconds in (("fast", 1e-4), ("slow", 1e-2))}
+    found = rounds.measure(workers, rounds.Pace(4, 0.02))
+    assert found["fast"] == pytest.approx([1e-4] * 4)
+    assert found["slow"] == pytest.approx([1e-2] * 4)
+    kept = turns[-8:]
+    assert [name for name, _ in kept] == ["fast", "slow", "slow", "fast"] * 2  # in turn, neither always second
+    assert dict(kept) == {"fast": 200, "slow": 2}
 
 
-def test_summary_takes_the_automatic_backend_and_goes_between_its_markers(bench, tmp_path):
-    report, machine = bench("report"), bench("machine")
-    titles = {"torch": "PyTorch, eager", "numpy": "nnfast, numpy", "numba": "nnfast, numba"}
-    times = {"torch": np.array([8e-5]), "numpy": np.array([1e-5]), "numba": np.array([2e-5])}
-    record = {
-        "version": report.VERSION,
-        "bench": "ops",
-        "machine": machine.facts(2) | {"load before": 3.0},
-        "rows": report.compared("an op", times, titles, ["numpy", "numba"], 1e-5),
-    }
-    (tmp_path / "ops.json").write_text(json.dumps(record))
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n")
-    for _ in range(2):
-        assert report.main(["--results", str(tmp_path), "--readme", str(readme)]) == 0
-        text = readme.read_text()
-        assert "| an op | 20.0 µs (nnfast, numba) | 80.0 µs (PyTorch, eager) | 0.25 |" in text
-        assert "busy before the run" in text
-        assert text.startswith("before\n<!-- bench: begin -->\n")
-        assert text.endswith("\n<!-- bench: end -->\nafter\n")
-        assert "old" not in text
-    readme.write_text("no markers")
-    with pytest.raises(SystemExit, match="expected the markers"):
-        report.main(["--results", str(tmp_path), "--readme", str(readme)])
-    (tmp_path / "ops.json").write_text(json.dumps(record | {"version": 1}))
-    with pytest.raises(SystemExit, match="measure again"):
-        report.main(["--results", str(tmp_path)])
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_company_is_timed_apart(tmp_path):
-    record, readme = recorded("bench_fit", tmp_path)
-    assert [r["title"] for r in record["rows"]] == ["nnfast, numpy"] * 2
-    for row in record["rows"]:
-        parts = [row[part]["median"] for part in ("validating", "saving", "bare")]
-        assert all(seconds > 0 for seconds in parts)
-        assert row["whole"]["median"] > max(parts[:2])
-    assert "| 2-64-3, batch 300 | nnfast, numpy | 100 |" in readme
+def test_spinning_is_seen_and_forgotten(bench):
+    workers = bench("measuring.workers")
+    worker = object.__new__(workers.Worker)
+    answers = iter([(1.0, 0.0, 0.01), (1.0, 0.1, 0.01), (1.0, 0.0, 0.01), (1.0, 0.0, 0.2), (1.0, 0.05, 0.002)])
+    worker.spins, worker.ask = True, lambda *_: next(answers)
+    seen = []
+    for _ in range(5):
+        assert worker.run(1) == 1.0
+        seen.append(worker.spins)
+    assert seen == [True, True, True, False, True]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness import spread
+from measuring.rounds import spread
 
 __all__ = ["ROUNDS", "Replay", "host_seconds", "interleaved", "spread"]
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from cases import BETAS, EPSILON, RATE
+from cases.networks import BETAS, EPSILON, RATE
 
 import nnfast as nn
 from gpu_parts.networks import Network, network

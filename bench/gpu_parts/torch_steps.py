@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import BETAS, EPSILON, RATE
+from cases.networks import BETAS, EPSILON, RATE
 from peers.torch_compiled import step_of
 from peers.torch_eager import network as sequential
 from torch.nn.functional import cross_entropy

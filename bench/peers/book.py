@@ -1,8 +1,8 @@
-"""The "neural networks from scratch" book's arithmetic in plain NumPy: dense, ReLU, two losses, Adam.
+"""The "neural networks from scratch" book's arithmetic in plain NumPy: dense, ReLU, its losses, gradient descent, Adam.
 
 Step for step what the book's classes compute, in the same order and with the same temporaries, in float32 throughout
 (as its set-up call makes NumPy behave). Left out are what costs it time and would help us: attribute look-ups for
-regularizers that are off, the accumulated loss of later chapters, accuracy (here nobody computes any), and printing.
+regularizers that are off, the accumulated loss of later chapters, accuracy (a step here computes none), and printing.
 Kept is what it wastes: the first layer's gradient with respect to the data, and arrays of Adam's for the corrected
 moments.
 """
@@ -12,11 +12,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from cases import BETAS, EPSILON, RATE, Case
+from cases.networks import BETAS, EPSILON, RATE, Case
 
 from peers import Trainer
 
-__all__ = ["Book", "Network", "trainer"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "Book",
+    "CategoricalCrossEntropy",
+    "MeanSquaredError",
+    "Network",
+    "SoftmaxCrossEntropy",
+    "trainer",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -38,6 +47,20 @@ class Dense:
         self.dweights = np.dot(self.inputs.T, dvalues)
         self.dbiases = np.sum(dvalues, axis=0, keepdims=True)
         return np.dot(dvalues, self.weights.T)
+
+
+class Penalized(Dense):
+    """A layer whose weights cost weight_l2·ΣW²."""
+
+    weight_l2 = 0.0
+
+    def penalty(self) -> float:
+        return float(self.weight_l2 * np.sum(self.weights * self.weights))
+
+    def backward(self, dvalues: Array) -> Array:
+        dinputs = super().backward(dvalues)
+        self.dweights += 2 * self.weight_l2 * self.weights
+        return dinputs
 
 
 class ReLU:
@@ -67,6 +90,20 @@ class SoftmaxCrossEntropy:
         return dinputs / samples
 
 
+class CategoricalCrossEntropy:
+    """On probabilities, for class numbers or one-hot rows; only forward: no program here trains through it."""
+
+    def forward(self, y_pred: Array, y_true: Array) -> float:
+        return float(np.mean(self.each(y_pred, y_true)))
+
+    def each(self, y_pred: Array, y_true: Array) -> Array:
+        """The loss of every sample."""
+        clipped = np.clip(y_pred, 1e-7, 1 - 1e-7)
+        right = clipped[range(len(y_pred)), y_true] if y_true.ndim == 1 else np.sum(clipped * y_true, axis=1)
+        losses: Array = -np.log(right)
+        return losses
+
+
 class MeanSquaredError:
     def forward(self, inputs: Array, y_true: Array) -> float:
         self.output = inputs
@@ -75,6 +112,21 @@ class MeanSquaredError:
     def backward(self, y_true: Array) -> Array:
         samples, outputs = self.output.shape
         return -2 * (y_true - self.output) / outputs / samples
+
+
+class SGD:
+    """Gradient descent. The book computes the decayed rate and then updates with the initial one; not so here."""
+
+    def __init__(self, learning_rate: float, decay: float = 0.0) -> None:
+        self.learning_rate, self.decay = learning_rate, decay
+        self.iterations = 0
+
+    def update(self, layers: list[Dense]) -> None:
+        rate = self.learning_rate * (1.0 / (1.0 + self.decay * self.iterations))
+        for layer in layers:
+            layer.weights += -rate * layer.dweights
+            layer.biases += -rate * layer.dbiases
+        self.iterations += 1
 
 
 class Adam:
@@ -107,20 +159,35 @@ class Adam:
 class Network:
     """Dense layers with ReLU between them, from given weights [W1, b1, W2, b2, …]."""
 
-    def __init__(self, weights: list[Array], loss: Any, optimizer: Adam) -> None:
-        self.dense = [Dense(w, b) for w, b in zip(weights[::2], weights[1::2], strict=True)]
+    def __init__(self, weights: list[Array], loss: Any, optimizer: Any, weight_l2: float = 0.0) -> None:
+        kind = Penalized if weight_l2 else Dense
+        self.dense = [kind(w, b) for w, b in zip(weights[::2], weights[1::2], strict=True)]
+        for layer in self.dense:
+            if isinstance(layer, Penalized):
+                layer.weight_l2 = weight_l2
         self.relu = [ReLU() for _ in self.dense[1:]]
         self.loss, self.optimizer = loss, optimizer
 
-    def step(self, X: Array, y: Array) -> float:
-        """One training step; the loss from before it."""
+    def forward(self, X: Array, y: Array) -> float:
+        """The loss, without a penalty; what it was computed from is `loss.output` then."""
         values = self.dense[0].forward(X)
         for relu, dense in zip(self.relu, self.dense[1:], strict=True):
             values = dense.forward(relu.forward(values))
         loss: float = self.loss.forward(values, y)
+        return loss
+
+    def penalty(self) -> float:
+        return sum(layer.penalty() for layer in self.dense if isinstance(layer, Penalized))
+
+    def backward(self, y: Array) -> None:
         dvalues = self.dense[-1].backward(self.loss.backward(y))
         for relu, dense in zip(reversed(self.relu), reversed(self.dense[:-1]), strict=True):
             dvalues = dense.backward(relu.backward(dvalues))
+
+    def step(self, X: Array, y: Array) -> float:
+        """One training step; the loss from before it."""
+        loss = self.forward(X, y)
+        self.backward(y)
         self.optimizer.update(self.dense)
         return loss
 

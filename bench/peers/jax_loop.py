@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cases import BETAS, EPSILON, RATE, Case
+from cases.networks import BETAS, EPSILON, RATE, Case
 from jax import lax
 
 from peers import Trainer
@@ -24,9 +24,7 @@ __all__ = ["Loop", "trainer"]
 class Loop(Trainer):
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        parameters = [jnp.asarray(w) for w in case.weights()]
-        zeros = [jnp.zeros_like(p) for p in parameters]
-        self.state = (parameters, zeros, [jnp.zeros_like(p) for p in parameters], jnp.zeros((), jnp.int32))
+        self.state = _state(case)
         self.X, self.y = jnp.asarray(case.X), jnp.asarray(case.y)
         self.train = jax.jit(partial(_train, case.loss, case.batch_size), donate_argnums=0)
 
@@ -49,7 +47,7 @@ class Loop(Trainer):
 
 def _train(loss: str, size: int, state: Any, X: Any, y: Any, orders: Any, steps: Any) -> Any:
     """`steps` steps over the data, again and again; the new state and the sum of the losses."""
-    gradient = jax.value_and_grad(_softmax if loss == "softmax" else _squares)
+    gradient = _gradient(loss)
 
     def body(step: Any, carry: Any) -> Any:
         (parameters, ms, vs, t), total = carry
@@ -63,6 +61,18 @@ def _train(loss: str, size: int, state: Any, X: Any, y: Any, orders: Any, steps:
         return _adam(parameters, ms, vs, gradients, t + 1), total + value
 
     return lax.fori_loop(0, steps, body, (state, jnp.zeros(())))
+
+
+def _state(case: Case) -> Any:
+    """The weights, Adam's two moments of them, and the number of steps done."""
+    parameters = [jnp.asarray(w) for w in case.weights()]
+    zeros = [jnp.zeros_like(p) for p in parameters]
+    return parameters, zeros, [jnp.zeros_like(p) for p in parameters], jnp.zeros((), jnp.int32)
+
+
+def _gradient(loss: str) -> Any:
+    """The function of parameters, x and y that gives the loss and its gradient."""
+    return jax.value_and_grad(_softmax if loss == "softmax" else _squares)
 
 
 def _outputs(parameters: list[Any], x: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from cases import Case, nnfast_model
+from cases.networks import Case, nnfast_model
 
 import nnfast as nn
 

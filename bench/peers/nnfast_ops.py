@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import op_cases
-from op_cases import OpCase
+from cases import ops as op_cases
+from cases.ops import OpCase
 
 import nnfast as nn
 from peers.nnfast_fit import set_threads
+from peers.timing import Predictor, given
 
 __all__ = ["subject"]
 
@@ -68,31 +70,23 @@ class Dense(_Subject):
         return self.answer
 
 
-class PredictOne(_Subject):
-    def __init__(self, backend: str, *widths: int) -> None:
-        weights, self.x = op_cases.network_weights(widths)
+class PredictOne(Predictor):
+    def __init__(self, backend: str, widths: tuple[int, ...], batch: int) -> None:
+        weights, x = given(widths, batch)
         layers: list[nn.Layer] = []
         for i, o in pairwise(widths):
             layers += [nn.Dense(i, o), nn.ReLU()]
         self.model = nn.Model(layers[:-1], backend=backend)
         self.model.set_weights(weights)
-        self.predict = self.model.predictor(batch=1)
-
-    def run(self, count: int) -> None:
-        predict, x = self.predict, self.x
-        for _ in range(count):
-            self.answer = predict(x)
-
-    def results(self) -> list[Any]:
-        return [self.answer]
+        self.call = partial(self.model.predictor(batch=batch), x)
 
 
-def subject(case: OpCase, backend: str) -> Any:
+def subject(case: OpCase, backend: str, batch: int = 1) -> Any:
     set_threads()
     if case.kind == "adam":
         return Adam(backend, *case.sizes)
     if case.kind == "softmax_cross_entropy":
         return SoftmaxCrossEntropy(backend, *case.sizes)
     if case.kind == "predict_one":
-        return PredictOne(backend, *case.sizes)
+        return PredictOne(backend, case.sizes, batch)
     return Dense(backend, case.kind == "dense_backward", *case.sizes)

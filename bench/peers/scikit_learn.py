@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from cases import BETAS, EPSILON, RATE, Case
+from cases.networks import BETAS, EPSILON, RATE, Case
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor, _multilayer_perceptron
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import torch
-from cases import BETAS, EPSILON, RATE, Case
+from cases.networks import BETAS, EPSILON, RATE, Case
 
 from peers.torch_eager import Eager
 
@@ -64,4 +64,5 @@ def step_of(loss: Any) -> Any:
 
 
 def trainer(case: Case) -> Compiled:
+    torch._dynamo.reset()  # it compiles one function for 8 networks at most, then runs it eagerly
     return Compiled(case)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from cases import BETAS, EPSILON, RATE, Case
+from cases.networks import BETAS, EPSILON, RATE, Case
 from torch.nn.functional import cross_entropy, mse_loss
 
 from peers import Trainer

@@ -1,32 +1,29 @@
-"""What company costs: `fit` with a progress bar, a history, validation and checkpoints against the bare loop.
+"""What company costs nnfast: `fit` with a progress bar, validation and checkpoints beside the bare one.
 
-    python bench/bench_fit.py [--quick] [--backend NAME] [--rounds N] [--json FILE] [--markdown FILE]
-
-Pairs of runs of the same model in one process, which of the two comes first changing from pair to pair. "With
-everything" means a bar on a terminal (a pseudo-terminal that is read and thrown away), validation every 10 epochs and a
-checkpoint every 100. The writing of files is timed where it happens, the validation passes by as many of them run
-straight after each other; both are taken off, and what is left over the bare loop is the price of company.
+Pairs of runs of the same model in one process, which of the two comes first changing from pair to pair. "Whole" means
+with a bar on a terminal (a pseudo-terminal that is read and thrown away), validation every 10 epochs and a checkpoint
+every 100. The writing of files is timed where it happens, the validation passes by as many of them run straight after
+each other; the price of company is what is left over the bare run when both are taken off.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import machine
 import numpy as np
-from cases import case, nnfast_model
-from harness import backends, options_of, parser, spread
-from report import deliver
+from cases.networks import Case, case, nnfast_model
+
+import nnfast as nn
+from peers.nnfast_fit import set_threads
+
+__all__ = ["EPOCHS", "SAVED_EVERY", "VALIDATED_EVERY", "pairs"]
 
 EPOCHS = {"2-64-3, batch 300": 10_000, "784-128-10, batch 128": 500}
 VALIDATED_EVERY, SAVED_EVERY = 10, 100
@@ -88,16 +85,14 @@ class Apart:
         return call
 
 
-def bare(model: Any, made: Any, epochs: int) -> float:
+def bare(model: nn.Model, made: Case, epochs: int) -> float:
     begin = time.perf_counter()
     model.fit(made.X, made.y, epochs=epochs, batch_size=made.batch_size, verbose=0)
     return time.perf_counter() - begin
 
 
-def accompanied(model: Any, made: Any, epochs: int, folder: Path) -> dict[str, float]:
+def accompanied(model: nn.Model, made: Case, epochs: int, folder: Path) -> dict[str, float]:
     """Seconds of the same with everything, and of its parts that are timed apart."""
-    import nnfast as nn
-
     saver = nn.ModelCheckpoint(folder / "run.nnfast", every=SAVED_EVERY)
     with terminal(), Apart(nn.Model, "save") as saving:
         begin = time.perf_counter()
@@ -116,7 +111,7 @@ def accompanied(model: Any, made: Any, epochs: int, folder: Path) -> dict[str, f
     return {"whole": whole, "validating": passes_alone(model, made, passes), "saving": saving.seconds}
 
 
-def passes_alone(model: Any, made: Any, passes: int) -> float:
+def passes_alone(model: nn.Model, made: Case, passes: int) -> float:
     """Seconds of so many passes over the validation rows in one job, without anything in between."""
     from nnfast.training.batches import make_job, normalisers, prepare_evaluation
 
@@ -130,50 +125,21 @@ def passes_alone(model: Any, made: Any, passes: int) -> float:
     return time.perf_counter() - begin
 
 
-def measured(name: str, backend: str, rounds: int, epochs: int) -> dict[str, Any]:
-    """A row of the record."""
+def pairs(name: str, backend: str, rounds: int, epochs: int) -> dict[str, list[float]]:
+    """Seconds in each round: `bare`, `whole`, and of the latter's parts `validating` and `saving`."""
+    set_threads()
     made = case(name)
     model = nnfast_model(made, backend)
-    alone, together = [], []
+    seconds: dict[str, list[float]] = {"bare": [], "whole": [], "validating": [], "saving": []}
     with tempfile.TemporaryDirectory() as folder:
-        accompanied(model, made, max(1, epochs // 10), Path(folder))  # compiles, loads and draws for the first time
-        bare(model, made, max(1, epochs // 10))
+        few = max(1, epochs // 10)  # compiles, loads and draws for the first time
+        accompanied(model, made, few, Path(folder))
+        bare(model, made, few)
         for turn in range(rounds):
             if turn % 2:
-                alone.append(bare(model, made, epochs))
-            together.append(accompanied(model, made, epochs, Path(folder)))
+                seconds["bare"].append(bare(model, made, epochs))
+            for part, taken in accompanied(model, made, epochs, Path(folder)).items():
+                seconds[part].append(taken)
             if not turn % 2:
-                alone.append(bare(model, made, epochs))
-    whole, validating, saving = (np.array([t[part] for t in together]) for part in ("whole", "validating", "saving"))
-    over = (whole - validating - saving) / np.array(alone) - 1
-    return {
-        "case": name,
-        "title": f"nnfast, {backend}",
-        "epochs": epochs,
-        "bare": spread(np.array(alone)),
-        "whole": spread(whole),
-        "validating": spread(validating),
-        "saving": spread(saving),
-        "over": spread(over),
-        "rounds": rounds,
-    }
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    options = options_of(parser("What company costs a training.", rounds=21, seconds=0), argv)
-    facts = machine.facts(options.threads)
-    import nnfast as nn
-
-    nn.set_num_threads(options.threads)
-    rows = [
-        measured(name, backend, options.rounds, max(1, epochs // (100 if options.quick else 1)))
-        for name, epochs in EPOCHS.items()
-        for backend in backends(options.backend)
-    ]
-    record = {"bench": "fit", "machine": facts, "skipped": {}, "rows": rows, "quick": options.quick}
-    deliver(record | {"settings": vars(options)}, options.json, options.markdown)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+                seconds["bare"].append(bare(model, made, epochs))
+    return seconds

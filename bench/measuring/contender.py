@@ -1,8 +1,8 @@
 """One contender in a process of its own: makes it, runs it, times it, and sleeps until it is asked again.
 
-    python bench/worker.py CPUS      (CPUS as in "0,1": those it may run on; "" for all)
+    python bench/measuring/contender.py CPUS      (CPUS as in "0,1": those it may run on; "" for all)
 
-Started by `harness.Worker`, which sends pickled requests to stdin and reads pickled answers from stdout. The clock
+Started by `workers.Worker`, which sends pickled requests to stdin and reads pickled answers from stdout. The clock
 runs here, so the way through the pipe is in no figure.
 """
 
@@ -13,7 +13,10 @@ import os
 import pickle
 import sys
 import time
+from pathlib import Path
 from typing import Any
+
+sys.path[0] = str(Path(__file__).parent.parent)  # bench/, where the contenders are
 
 
 class Contender:
@@ -21,7 +24,11 @@ class Contender:
 
     def __init__(self) -> None:
         self.subject: Any = None
-        self.rested = time.process_time()  # CPU time of all threads when the last answer went out
+        self.rest()
+
+    def rest(self) -> None:
+        """The last answer went out: from now on it should sleep."""
+        self.rested = time.process_time(), time.perf_counter()  # CPU time of all threads, and the clock
 
     def make(self, module: str, function: str, *args: Any) -> tuple[float, float]:
         """Build a subject; seconds for its imports, and for building it."""
@@ -31,16 +38,20 @@ class Contender:
         self.subject = maker(*args)
         return imported - begin, time.perf_counter() - imported
 
-    def run(self, count: int) -> tuple[float, float]:
-        """Run the subject `count` times; seconds for that, and CPU seconds burnt while it should have slept."""
-        idle = time.process_time() - self.rested
+    def run(self, count: int) -> tuple[float, float, float]:
+        """Run the subject `count` times; seconds for that, CPU seconds burnt while it should have slept, how long."""
+        burnt, waited = time.process_time() - self.rested[0], time.perf_counter() - self.rested[1]
         self.subject.prepare(count)
         begin = time.perf_counter()
         self.subject.run(count)
-        return time.perf_counter() - begin, idle
+        return time.perf_counter() - begin, burnt, waited
 
     def results(self) -> Any:
         return self.subject.results()
+
+    def latencies(self, count: int) -> Any:
+        """Seconds of each of so many single calls."""
+        return self.subject.latencies(count)
 
     def probe(self, module: str, function: str, *args: Any) -> Any:
         """Call a function with the subject."""
@@ -68,7 +79,7 @@ def main() -> None:
             answer = (False, f"{type(error).__name__}: {error}")
         pickle.dump(answer, answers)
         answers.flush()
-        contender.rested = time.process_time()
+        contender.rest()
 
 
 if __name__ == "__main__":

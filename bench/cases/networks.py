@@ -6,19 +6,30 @@ is needed: the memory of other libraries' processes is measured too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-__all__ = ["BETAS", "CASES", "EPSILON", "RATE", "Case", "case", "differences", "judge", "nnfast_model"]
+__all__ = [
+    "BETAS",
+    "EPSILON",
+    "NETWORKS",
+    "RATE",
+    "Case",
+    "case",
+    "differences",
+    "judge",
+    "name_of",
+    "nnfast_model",
+]
 
 Array = np.ndarray[Any, Any]
 
 RATE, BETAS, EPSILON = 0.001, (0.9, 0.999), 1e-7  # Adam's, for everybody
 SEED = 0
+ROWS = 1024  # of an epoch, in about, where neither the name nor NETWORKS says
 # Adam divides by √v̂, so where a gradient is nothing but rounding, a step may be ±rate on either side; that is rare, so
 # 99 % of the weights must be as close as float32 allows.
 LARGEST, TYPICAL = 2 * RATE, 1e-6
@@ -51,7 +62,7 @@ class Case:
     def checked_epochs(self) -> int:
         """How long everybody trains before the answers are compared."""
         steps = FEWER_STEPS if self.batch_size * sum(self.widths[1:-1]) > MANY else CHECKED_STEPS
-        return steps // self.steps_per_epoch
+        return max(1, steps // self.steps_per_epoch)
 
     def weights(self) -> list[Array]:
         """Where everybody starts: [W1, b1, W2, b2, …], float32, W from He's normal distribution."""
@@ -77,8 +88,7 @@ class Case:
 def _spiral(rng: np.random.Generator, rows: int, widths: tuple[int, ...]) -> tuple[Array, Array]:
     from nnfast.datasets import spiral
 
-    X, y = spiral(rows // widths[-1], widths[-1], rng)
-    return X, y
+    return spiral(rows // widths[-1], widths[-1], rng)
 
 
 def _sine(rng: np.random.Generator, rows: int, widths: tuple[int, ...]) -> tuple[Array, Array]:
@@ -92,24 +102,37 @@ def _noise(rng: np.random.Generator, rows: int, widths: tuple[int, ...]) -> tupl
     return rng.random((rows, widths[0]), dtype=np.float32), np.arange(rows) % widths[-1]
 
 
-# name: widths, rows, batch, loss, reshuffled, data
-CASES: dict[str, tuple[tuple[int, ...], int, int, str, bool, Callable[..., tuple[Array, Array]]]] = {
-    "2-64-3, batch 300": ((2, 64, 3), 300, 300, "softmax", False, _spiral),
-    "1-64-64-1, batch 1000": ((1, 64, 64, 1), 1000, 1000, "mse", False, _sine),
-    "784-128-10, batch 128": ((784, 128, 10), 1280, 128, "softmax", False, _noise),
-    "784-128-128-10, batch 128": ((784, 128, 128, 10), 1280, 128, "softmax", False, _noise),
-    "784-512-512-10, batch 512": ((784, 512, 512, 10), 2048, 512, "softmax", False, _noise),
-    "64-128-64-10, batch 32, reshuffled": ((64, 128, 64, 10), 1792, 32, "softmax", True, _noise),
+def name_of(widths: tuple[int, ...], batch: int, rows: int | None = None) -> str:
+    """The name that `case` reads: "784-128-10, batch 128", or "…, 100000 rows" where it is not the usual number."""
+    name = f"{'-'.join(map(str, widths))}, batch {batch}"
+    return name if rows is None else f"{name}, {rows} rows"
+
+
+# The networks that all tables begin with, and the rows of one epoch.
+NETWORKS = {
+    "2-64-3, batch 300": 300,
+    "1-64-64-1, batch 1000": 1000,
+    "784-128-10, batch 128": 1280,
+    "784-128-128-10, batch 128": 1280,
+    "784-512-512-10, batch 512": 2048,
+    "64-128-64-10, batch 32, reshuffled": 1792,
 }
 
 
 def case(name: str) -> Case:
-    widths, rows, batch, loss, shuffle, data = CASES[name]
+    """From "WIDTHS, batch N[, R rows][, reshuffled]"; one output means squared error, more are classes."""
+    widths_text, batch_text, *rest = name.split(", ")
+    widths = tuple(map(int, widths_text.split("-")))
+    batch = int(batch_text.removeprefix("batch "))
+    given = [int(part.removesuffix(" rows")) for part in rest if part.endswith(" rows")]
+    rows = given[0] if given else NETWORKS.get(name, batch * max(1, ROWS // batch))
+    data = {2: _spiral, 1: _sine}.get(widths[0], _noise)
     X, y = data(np.random.default_rng(SEED), rows, widths)
     assert rows == len(X)
     assert rows % batch == 0, "a short batch would make some peers compile twice"
+    loss = "mse" if widths[-1] == 1 else "softmax"
     y = y.astype(np.float32).reshape(rows, -1) if loss == "mse" else y.astype(np.int64)
-    return Case(name, widths, loss, batch, shuffle, np.ascontiguousarray(X, np.float32), y)
+    return Case(name, widths, loss, batch, "reshuffled" in rest, np.ascontiguousarray(X, np.float32), y)
 
 
 def nnfast_model(case: Case, backend: str, dtype: str = "float32") -> Any:

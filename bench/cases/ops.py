@@ -58,6 +58,12 @@ def _dense(n: int, i: int, o: int, backward: bool) -> OpCase:
     )
 
 
+def _predict_one(*widths: int) -> OpCase:
+    products = sum(i * o for i, o in pairwise(widths))
+    moved = 4 * (products + sum(widths[1:]) + widths[0])
+    return OpCase(f"one prediction, {'-'.join(map(str, widths))}", "predict_one", widths, moved, 2 * products)
+
+
 OPS = {
     case.name: case
     for case in (
@@ -66,7 +72,7 @@ OPS = {
         _softmax(128, 10),
         _softmax(4096, 1000),
         _softmax(512, 32000),
-        OpCase("one prediction, 8-64-64-4", "predict_one", (8, 64, 64, 4), 0, 2 * (8 * 64 + 64 * 64 + 64 * 4)),
+        _predict_one(8, 64, 64, 4),
         *(
             _dense(*sizes, backward)
             for sizes in ((300, 2, 64), (128, 784, 128), (512, 512, 512))

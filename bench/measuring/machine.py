@@ -12,10 +12,14 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
+
+from measuring import overheads
+from measuring.workers import allowed_cpus
 
 __all__ = ["bandwidth", "blas_peak", "facts", "limits"]
 
@@ -25,7 +29,7 @@ WINDOW = 0.004  # seconds that a measured repeat lasts at least
 
 
 def facts(threads: int) -> dict[str, Any]:
-    """Versions, processor, threads, load."""
+    """Versions, processor, memory, threads, load."""
     from nnfast.cli import _facts
 
     known = _facts()
@@ -33,7 +37,10 @@ def facts(threads: int) -> dict[str, Any]:
     blas = known["blas"].split(",")[0]  # its thread count is that of this process, which computes nothing
     return {name: known[name] for name in names} | {
         "blas": blas,
+        "caches": _caches(),
+        "memory": _memory(),
         "threads": threads,
+        "pinned to": allowed_cpus(threads),
         "load before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "time": time.strftime("%Y-%m-%d %H:%M"),
         "machine": platform.machine(),
@@ -41,11 +48,27 @@ def facts(threads: int) -> dict[str, Any]:
     }
 
 
+def _caches() -> str:
+    """The first CPU's caches, as Linux names them; nothing elsewhere."""
+    found = []
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        if kind != "Instruction":
+            found.append(f"L{level} {size.removesuffix('K')} kB")
+    return ", ".join(found)
+
+
+def _memory() -> str:
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return ""
+    return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.0f} GB"
+
+
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for name in ("numba", "scipy", "scikit-learn", "torch", "jax", "onnxruntime"):
+    for name in ("numba", "scipy", "scikit-learn", "torch", "jax", "keras", "tinygrad", "onnxruntime"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -54,13 +77,13 @@ def _versions() -> dict[str, str]:
 
 
 def limits(threads: int, quick: bool = False) -> dict[str, float]:
-    """The machine's limits with this many threads: FLOP/s in both dtypes, bytes/s in main memory."""
-    n, repeats = (1024, 10) if quick else (2048, 15)
+    """The machine's limits with this many threads: FLOP/s in both dtypes, bytes/s in main memory, overheads."""
+    n, repeats = (512, 5) if quick else (1536, 10)
     return {
         "float32 flops per second": blas_peak(np.float32, n, repeats),
         "float64 flops per second": blas_peak(np.float64, n, repeats),
         "memory bytes per second": bandwidth(MEMORY // 4 if quick else MEMORY, threads, repeats),
-    }
+    } | overheads.limits(threads)
 
 
 def blas_peak(dtype: Any, n: int, repeats: int) -> float:

@@ -1,0 +1,1 @@
+"""What is timed: networks and their data, single ops, whole programs; each with the answer that must come out."""

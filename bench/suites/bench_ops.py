@@ -1,0 +1,113 @@
+"""Single ops: the public functions beside PyTorch's, and every kernel of the protocol on every backend.
+
+"functions" are `nn.functional` as a user calls it, checks of the arguments included, compared with the equations in
+float64. "kernels" are a backend's own calls without checks, of every op and at three sizes; the cases and the errors
+that are allowed are those of the parity tests, `nnfast.testing.CASES`. A floor is what the op must move
+at the bandwidth measured for its size, or compute at the BLAS peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import peers
+from cases.kernels import KernelCase, kernel_cases
+from cases.ops import OPS, STEPS, expected, same
+from measuring.groups import Entry, Group, Outcome, Wrong, timed
+from measuring.stand import Contender, Stand
+from measuring.workers import Worker
+
+SUITE = "ops"
+QUICK = ("softmax cross-entropy with gradient, 128×10", "dense with ReLU and its gradients, 300×2→64")
+PEERS_ARE_CLOSE = 1e-4  # of an output's largest element, for 99.9 %; nnfast's kernels must keep the limits of the tests
+
+
+def groups(stand: Stand) -> Iterator[Group]:
+    yield from _functions(stand)
+    yield from _kernels(stand)
+
+
+# ---- the public functions -------------------------------------------------------------------------------------------
+
+
+def _functions(stand: Stand) -> Iterator[Group]:
+    taking = tuple(stand.contenders(ours="nnfast_ops", kind="function"))
+    for name, op in OPS.items():
+        if op.kind != "predict_one" and (name in QUICK or not stand.settings.quick):
+            floor = lambda stand, op=op: stand.floor(op.flops, op.bytes)  # noqa: E731
+            yield Group(SUITE, "functions", name, taking, measure_function, "call", floor)
+
+
+def measure_function(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[str, Outcome]:
+    op = OPS[group.case]
+    right = expected(op)
+
+    def ready(who: Contender, worker: Worker) -> dict[str, Any]:
+        worker.make(who.module, "subject", op, *who.args)
+        worker.run(STEPS)
+        apart, close = same(worker.results(), right)
+        if not close:
+            raise Wrong(f"it is {apart:.1e} from the equations")
+        return {"largest difference": apart}
+
+    return timed(stand, taking, ready, stand.settings.pace(13, 0.05, 15.0))
+
+
+# ---- all kernels ----------------------------------------------------------------------------------------------------
+
+
+def _kernels(stand: Stand) -> Iterator[Group]:
+    everybody = stand.contenders(ours="nnfast_kernels", kind="kernel")
+    for each in kernel_cases(("small",) if stand.settings.quick else ("small", "medium", "large")):
+        taking = tuple(who for who in everybody if who.nnfast or each.op not in peers.named(who.name).lacks)
+        floor = lambda stand, each=each: stand.floor(each.flops, each.bytes)  # noqa: E731
+        work = lambda group, taking, stand, each=each: measure_kernel(each, taking, stand)  # noqa: E731
+        x = float(np.prod([n for _, n in each.dims[:2]]))
+        yield Group(SUITE, "kernels", each.name, taking, work, "call", floor, "size", x)
+
+
+def measure_kernel(each: KernelCase, taking: Sequence[Contender], stand: Stand) -> Mapping[str, Outcome]:
+    judged, right = _judged(each)
+
+    def ready(who: Contender, worker: Worker) -> dict[str, Any]:
+        worker.make(who.module, "subject", each, *who.args)
+        worker.run(1)
+        for name, got in worker.results().items():
+            _hold(each, name, got, judged, right, strict=who.nnfast)
+        return {"op": each.op, "size": each.size}
+
+    return timed(stand, taking, ready, stand.settings.pace(5, 0.01, 4.0))
+
+
+def _judged(each: KernelCase) -> tuple[Any, Any]:
+    """The reference's answer in float64, and what its limits are computed from."""
+    from nnfast.registry import get_backend
+    from nnfast.testing import Judged
+
+    call = each.call()
+    before, after = call.astype(np.float64), call.astype(np.float64)
+    after(get_backend("numpy").kernel(each.op))
+    return Judged(before.arrays, after.arrays, call.keywords, call.dtype), after
+
+
+def _hold(each: KernelCase, name: str, got: Any, judged: Any, right: Any, *, strict: bool) -> None:
+    from nnfast.testing import CASES, assert_parity
+
+    want = right.arrays[name]
+    if strict:
+        with np.errstate(all="ignore"):
+            limit = CASES[each.op].limit_of(name)(judged, name)
+        try:
+            assert_parity(got, want, limit=limit, dtype=each.call().arrays[name].dtype, name=name)
+        except AssertionError as error:
+            raise Wrong(str(error)) from error
+        return
+    apart = float(np.quantile(np.abs(got - want), 0.999) / (np.abs(want).max() or 1.0))
+    if got.shape != want.shape or not apart <= PEERS_ARE_CLOSE:
+        raise Wrong(f"{name} is {apart:.1e} from the reference")
+
+
+def test_ops(entry: Entry, measured: Any) -> None:
+    measured(entry)

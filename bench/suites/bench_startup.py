@@ -1,0 +1,126 @@
+"""Starting: fresh processes, interleaved; the caches of the disk are warm.
+
+"import" is read inside the process. "first step" too, after the import: building a 2-64-3 network and training it for
+one step. In "first step, nothing compiled yet" compilers find empty caches; libraries that keep none are not in it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peers
+from measuring.groups import Entry, Group, LeftOut, Outcome, Refused, Result
+from measuring.stand import Contender, Stand
+from measuring.workers import caches_in, environment
+
+SUITE = "startup"
+BENCH = str(Path(__file__).parent.parent)
+CASE = "2-64-3, batch 300"
+KEEPS_COMPILED = ("numba", "torch_compiled", "tinygrad_jit")  # those whose compilers keep what they made on the disk
+SLOW = 3.0  # seconds from which a start is done twice at most
+
+IMPORT = "import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
+NNFAST = """
+import time
+import nnfast as nn
+begin = time.perf_counter()
+X, y = nn.datasets.spiral(100, 3, 0)
+layers = [nn.Dense(2, 64), nn.ReLU(), nn.Dense(64, 3)]
+model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(), backend={backend!r}, rng=0)
+model.fit(X, y, epochs=1, verbose=0)
+print(time.perf_counter() - begin)
+"""
+OTHER = """
+import sys, time
+sys.path.insert(0, {bench!r})
+from cases.networks import case
+made = case({case!r})
+import {package}
+begin = time.perf_counter()
+from {module} import trainer
+trained = trainer(made)
+trained.prepare(1)
+trained.run(1)
+print(time.perf_counter() - begin)
+"""
+
+
+def groups(stand: Stand) -> Iterator[Group]:
+    yield Group(SUITE, "import", "import", tuple(_imports(stand)), measure, "start")
+    first = tuple(_firsts(stand))
+    yield Group(SUITE, "first step", "first step after the import", first, measure, "start")
+    cold = tuple(who for who in first if who.name in KEEPS_COMPILED)
+    if cold and not stand.settings.quick:
+        yield Group(SUITE, "first step, nothing compiled yet", "first step after the import", cold, measure, "start")
+
+
+def _imports(stand: Stand) -> Iterator[Contender]:
+    for module in ("numpy", "nnfast"):
+        yield Contender(module, module, "", (IMPORT.format(module=module),), nnfast=module == "nnfast")
+    packages = {}
+    for who in stand.contenders(ours="nnfast_fit", kind="train", twin=False):
+        if not who.nnfast:
+            packages[peers.named(who.name).packages[0]] = who.title.partition(",")[0]
+    for package, title in packages.items():
+        if package != "numpy":
+            yield Contender(package, title, "", (IMPORT.format(module=package),))
+
+
+def _firsts(stand: Stand) -> Iterator[Contender]:
+    for who in stand.contenders(ours="nnfast_fit", kind="train", twin=False):
+        if who.nnfast:
+            code = NNFAST.format(backend=who.name)
+        else:
+            package = peers.named(who.name).packages[-1]  # for Keras that of its backend: who names Keras chooses first
+            code = OTHER.format(bench=BENCH, case=CASE, package=package, module=who.module)
+        yield Contender(who.name, who.title, "", (code,), who.nnfast)
+
+
+def measure(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[str, Outcome]:
+    cold = group.section.endswith("yet")
+    most = 1 if stand.settings.quick else 2 if cold else 9
+    outcomes: dict[str, Outcome] = {}
+    times: dict[str, list[float]] = {who.key: [] for who in taking}
+    with tempfile.TemporaryDirectory(prefix="nnfast-bench-") as warm:
+        for r in range(0 if cold else -1, most):  # round -1 fills the caches
+            for who in taking:
+                if who.key in outcomes or (r > 1 and max(times[who.key]) > SLOW):
+                    continue
+                try:
+                    seconds = _start(who, stand, None if cold else warm)
+                except subprocess.CalledProcessError as error:
+                    words = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
+                    outcomes[who.key] = (Refused if who.nnfast else LeftOut)(words)
+                    continue
+                if r >= 0:
+                    times[who.key].append(seconds)
+    done = {key: Result(np.array(seconds)) for key, seconds in times.items() if key not in outcomes}
+    return outcomes | done
+
+
+def _start(who: Contender, stand: Stand, warm: str | None) -> float:
+    """Run one process, from the caches in `warm` or from empty ones; the seconds that it printed."""
+    with tempfile.TemporaryDirectory(prefix="nnfast-bench-") as empty:
+        extra = {} if stand.settings.quick else caches_in(warm or empty)
+        command = [sys.executable, "-c", *who.args]
+        done = subprocess.run(
+            command,
+            env=environment(stand.settings.threads, **extra),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+        )
+    time.sleep(0.01)
+    return float(done.stdout.split()[-1])
+
+
+def test_startup(entry: Entry, measured: Any) -> None:
+    measured(entry)

@@ -1,11 +1,11 @@
 """Keras 3 on its JAX backend as its users write it: Sequential, compile, and one `fit` over all epochs.
 
 In its favour: `steps_per_execution` is a whole epoch, which its documentation recommends for small models and which
-halves the time of a step here; labels are int32 beforehand, which JAX would otherwise make of them batch by batch.
-Of the other ways to feed it, generators and PyDatasets gave the same figures within a tenth, and `train_on_batch` took
-several times as long. What `fit` does around every epoch is in the figures, so where an epoch is a single batch they
-are mostly that. Reshuffled rows are laid in order outside and given to one `fit` an epoch, because `fit` shuffles in
-its own order only.
+halved the time of small steps; labels are int32 beforehand, which JAX would otherwise make of them batch by batch. Of
+the other ways to feed it, generators and PyDatasets gave the same figures within a tenth or two, and `train_on_batch`
+took twice as long or more. What `fit` does around every epoch is in the figures, so where an epoch is a single batch
+they are mostly that. Reshuffled rows are laid in order outside and given to one `fit` an epoch, because `fit` shuffles
+in an order of its own only.
 
 Left as it is, this would be a slightly different training: it adds epsilon before the bias correction. `Corrected`
 makes up for that at the cost of a few scalars.

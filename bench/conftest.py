@@ -95,6 +95,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: SUITES.index(item.path.stem.removeprefix("bench_")))
     for item in items:
         item.add_marker(pytest.mark.benchmark(timer=CLOCK))
 

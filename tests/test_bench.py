@@ -297,31 +297,38 @@ def test_rounds_are_interleaved_and_divided_by_their_runs(bench):
     turns = []
 
     class Worker:
-        spins = False
-
         def __init__(self, name, seconds):
             self.name, self.seconds = name, seconds
 
-        def run(self, count):
-            turns.append((self.name, count))
+        def run(self, count, warm=0):
+            turns.append((self.name, count, warm))
             return self.seconds * count
+
+        def settle(self):
+            assert turns[-1][0] == self.name  # at the end of its own turn
+            turns.append(self.name)
 
     workers = {name: Worker(name, seconds) for name, seconds in (("fast", 1e-4), ("slow", 1e-2))}
     found = rounds.measure(workers, rounds.Pace(4, 0.02))
     assert found["fast"] == pytest.approx([1e-4] * 4)
     assert found["slow"] == pytest.approx([1e-2] * 4)
-    kept = turns[-8:]
-    assert [name for name, _ in kept] == ["fast", "slow", "slow", "fast"] * 2  # in turn, neither always second
-    assert dict(kept) == {"fast": 200, "slow": 2}
+    kept = [turn for turn in turns if not isinstance(turn, str)][-8:]
+    assert [name for name, *_ in kept] == ["fast", "slow", "slow", "fast"] * 2  # in turn, neither always second
+    assert {name: numbers for name, *numbers in kept} == {"fast": [200, 50], "slow": [2, 0]}
+    assert turns[-1] == turns[-2][0]
 
 
-def test_spinning_is_seen_and_forgotten(bench):
+def test_a_contender_is_waited_for_while_its_threads_spin(bench, monkeypatch):
     workers = bench("measuring.workers")
     worker = object.__new__(workers.Worker)
-    answers = iter([(1.0, 0.0, 0.01), (1.0, 0.1, 0.01), (1.0, 0.0, 0.01), (1.0, 0.0, 0.2), (1.0, 0.05, 0.002)])
-    worker.spins, worker.ask = True, lambda *_: next(answers)
-    seen = []
-    for _ in range(5):
-        assert worker.run(1) == 1.0
-        seen.append(worker.spins)
-    assert seen == [True, True, True, False, True]
+    now, looks = [0.0], []
+    monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        workers.time, "sleep", lambda seconds: (now.__setitem__(0, now[0] + seconds), looks.append(seconds))
+    )
+    for spinning, rest in ((0, [0.003]), (2, [0.003, 0.01, 0.01]), (1000, None)):
+        looks.clear()
+        burnt = iter([*[0.009] * spinning, 0.0])
+        worker.ask = lambda request, burnt=burnt: next(burnt)
+        worker.settle()
+        assert looks == rest or (rest is None and sum(looks) == pytest.approx(workers.LONGEST_SPIN, abs=0.02))

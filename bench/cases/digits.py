@@ -2,7 +2,7 @@
 
 1,797 images of 8 × 8 pixels; 1,347 of them are for training, and the last 3 of those are left out, so that an epoch is
 42 whole batches of 32. At Adam's usual rate of 0.001 every library that takes the same weights and row orders gets
-there in the same epoch, the 11th, and from the next on the median of the accuracies is 0.978.
+there in the same epoch, the 11th, and stays there: up to the 60th the median of the accuracies is 0.979.
 """
 
 from __future__ import annotations
@@ -50,4 +50,5 @@ def accuracy(weights: list[Any], X: Array, y: Array) -> float:
 
 def _product(a: Array, b: Array) -> Array:
     """Without BLAS, whose threads would still spin when the next epoch of another library is timed."""
-    return np.einsum("ni,io->no", a, b, optimize=False)
+    product: Array = np.einsum("ni,io->no", a, b, optimize=False)
+    return product

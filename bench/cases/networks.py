@@ -80,8 +80,9 @@ class Case:
         return np.stack([permutation(key, epoch, self.rows) for epoch in range(first, first + count)])
 
     def short(self) -> Case:
-        """The same on two batches, or the one that there is: enough to compare answers."""
-        rows = min(self.rows, 2 * self.batch_size)
+        """The same on two batches, or as many as there are, or as show each class: enough to compare answers."""
+        batches = max(2, -(-self.widths[-1] // self.batch_size))
+        rows = min(self.rows, batches * self.batch_size)
         return replace(self, X=self.X[:rows], y=self.y[:rows])
 
 

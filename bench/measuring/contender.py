@@ -28,7 +28,11 @@ class Contender:
 
     def rest(self) -> None:
         """The last answer went out: from now on it should sleep."""
-        self.rested = time.process_time(), time.perf_counter()  # CPU time of all threads, and the clock
+        self.rested = time.process_time()  # CPU time of all threads
+
+    def burnt(self) -> float:
+        """CPU seconds since the last answer."""
+        return time.process_time() - self.rested
 
     def make(self, module: str, function: str, *args: Any) -> tuple[float, float]:
         """Build a subject; seconds for its imports, and for building it."""
@@ -38,13 +42,15 @@ class Contender:
         self.subject = maker(*args)
         return imported - begin, time.perf_counter() - imported
 
-    def run(self, count: int) -> tuple[float, float, float]:
-        """Run the subject `count` times; seconds for that, CPU seconds burnt while it should have slept, how long."""
-        burnt, waited = time.process_time() - self.rested[0], time.perf_counter() - self.rested[1]
+    def run(self, count: int, warm: int = 0) -> float:
+        """Run the subject `count` times, after `warm` times off the clock; seconds for the former."""
+        if warm:
+            self.subject.prepare(warm)
+            self.subject.run(warm)
         self.subject.prepare(count)
         begin = time.perf_counter()
         self.subject.run(count)
-        return time.perf_counter() - begin, burnt, waited
+        return time.perf_counter() - begin
 
     def results(self) -> Any:
         return self.subject.results()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from measuring.rounds import Pace, measure
 from measuring.stand import Contender, Stand
@@ -83,33 +82,36 @@ def entries(groups: Iterable[Group]) -> list[Entry]:
     return [Entry(group, who) for group in groups for who in group.contenders]
 
 
+Ready: TypeAlias = Callable[[Contender, Worker], dict[str, Any]]
+
+
 def timed(
     stand: Stand,
     taking: Sequence[Contender],
-    ready: Callable[[Contender, Worker], dict[str, Any]],
+    ready: Ready,
     pace: Pace,
     units: float = 1,
     threads: int | None = None,
+    *,
+    together: bool = True,
 ) -> dict[str, Outcome]:
     """Make everybody `ready`, which proves the answer and gives the entry's info; then time all, interleaved.
 
-    `units` is how many units one run holds. `ready` raises `Wrong` for a wrong answer.
+    `units` is how many units one run holds. `ready` raises `Wrong` for a wrong answer. Getting ready is not timed, so
+    some do it at the same time, unless `together` is false because `ready` itself looks at the clock.
     """
-    outcomes: dict[str, Outcome] = {}
-    workers: dict[str, Worker] = {}
-    infos: dict[str, dict[str, Any]] = {}
-    for who in taking:
+
+    def prepare(who: Contender) -> dict[str, Any] | LeftOut | Refused:
         try:
-            worker = stand.worker(who, threads)
-            infos[who.key] = ready(who, worker)
+            return ready(who, stand.worker(who, threads))
         except Wrong as error:
-            outcomes[who.key] = Refused(str(error))
+            return Refused(str(error))
         except Failed as error:
             stand.dismiss(who)
-            outcomes[who.key] = Refused(str(error)) if who.nnfast else LeftOut(str(error))
-        else:
-            workers[who.key] = worker
+            return Refused(str(error)) if who.nnfast else LeftOut(str(error))
+
+    with ThreadPoolExecutor(stand.settings.threads if together else 1) as pool:
+        infos = dict(zip((who.key for who in taking), pool.map(prepare, taking), strict=True))
+    workers = {who.key: stand.worker(who, threads) for who in taking if isinstance(infos[who.key], dict)}
     times = measure(workers, pace) if workers else {}
-    for key, seconds in times.items():
-        outcomes[key] = Result(np.asarray(seconds) / units, infos[key])
-    return outcomes
+    return {key: Result(times[key] / units, info) if isinstance(info, dict) else info for key, info in infos.items()}

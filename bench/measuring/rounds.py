@@ -1,7 +1,7 @@
 """Rounds: contenders are asked in turn, so that a machine that slows down slows all of them alike.
 
-After each turn comes a pause, in which threads that spin go to sleep before the next contender begins; a contender
-that has been seen to burn nothing while it waits needs hardly any.
+Each turn begins with a quarter of its runs off the clock, since threads are asleep and caches full of other things by
+then, and ends with a pause until the contender's threads sleep.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from measuring.workers import PAUSE, Array, Worker
+from measuring.workers import Array, Worker
 
 __all__ = ["Pace", "measure", "spread"]
 
-SHORT_PAUSE = 0.002  # seconds
 FEWEST = 3  # rounds, however long they take
 
 Key = TypeVar("Key", bound=Hashable)
@@ -59,8 +58,8 @@ def _calibrate(worker: Worker, seconds: float) -> int:
 
 
 def _turn(worker: Worker, count: int) -> float:
-    taken = worker.run(count)
-    time.sleep(PAUSE if worker.spins else SHORT_PAUSE)
+    taken = worker.run(count, warm=count // 4)
+    worker.settle()
     return taken
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import peers
 
 from measuring.machine import facts
 from measuring.rounds import Pace
-from measuring.workers import Worker, Workers, fresh_caches
+from measuring.workers import Worker, Workers, caches_in
 from nnfast.threads import cpu_count
 
 __all__ = ["SUITES", "Contender", "Settings", "Stand", "backends"]
 
-SUITES = ("ops", "steps", "fit", "startup", "latency", "memory", "scaling")
+SUITES = ("steps", "ops", "fit", "startup", "latency", "memory", "scaling")  # in the order in which they run
 QUICK_PEERS = ("book", "scikit_learn")
 
 
@@ -78,8 +79,9 @@ class Stand:
         self.backends = backends(settings.backends)
         self.left_out: dict[str, str] = {}  # title: why
         self._exit = ExitStack()
+        self._folders: dict[str, str] = {}
         # A quick run measures nothing, so it may find compiled what was compiled before.
-        self.caches = {} if settings.quick else self._exit.enter_context(fresh_caches())
+        self.caches = {} if settings.quick else caches_in(self.folder("caches"))
         self._crew: dict[tuple[str, int], tuple[Worker, Workers]] = {}
         self._limits: dict[str, float] = {}
         self._bandwidths: dict[int, float] = {}
@@ -88,6 +90,12 @@ class Stand:
         for key in list(self._crew):
             self._dismiss(key)
         self._exit.close()
+
+    def folder(self, name: str) -> str:
+        """A folder of this name, empty when it is first asked for, gone when the run ends."""
+        if name not in self._folders:
+            self._folders[name] = self._exit.enter_context(TemporaryDirectory(prefix=f"nnfast-bench-{name}-"))
+        return self._folders[name]
 
     # ---- who takes part ---------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ def training(
             return info
 
         units = full.steps_per_epoch if unit == "step" else 1
-        return timed(stand, taking, ready, pace, units, threads)
+        return timed(stand, taking, ready, pace, units, threads, together=axis is not None)
 
     def floor(stand: Stand) -> float:
         made = case(name)

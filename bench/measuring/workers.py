@@ -10,22 +10,20 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 __all__ = [
-    "PAUSE",
     "Failed",
     "Worker",
     "Workers",
     "allowed_cpus",
     "caches_in",
     "environment",
-    "fresh_caches",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -39,8 +37,9 @@ SETTINGS = (
 )
 
 
-PAUSE = 0.15  # seconds; OpenMP and OpenBLAS let their threads spin for a while before they sleep
-BURNT = 0.001  # CPU seconds between two turns from which a contender counts as spinning
+LONGEST_SPIN = 0.3  # seconds; OpenBLAS was seen to spin for 0.11, OpenMP for 0.01
+SHORTEST_LOOK, LOOK = 0.003, 0.01  # seconds that one looks
+SPINNING = 0.2  # of that time, in which the processor was busy
 
 
 class Failed(Exception):
@@ -68,13 +67,6 @@ def caches_in(folder: str) -> dict[str, str]:
     }
 
 
-@contextmanager
-def fresh_caches() -> Iterator[dict[str, str]]:
-    """Empty folders for what compilers keep on disk: what one run measures must not depend on the one before."""
-    with tempfile.TemporaryDirectory(prefix="nnfast-bench-") as folder:
-        yield caches_in(folder)
-
-
 class Worker:
     """The parent's end of a contender. Every request may raise Failed, with the contender's own words."""
 
@@ -88,7 +80,6 @@ class Worker:
             stderr=self._errors,
             env=environment(threads, **extra),
         )
-        self.spins = True  # whether its threads burn processor time for a while when it has done its turn
 
     def ask(self, request: str, *args: Any) -> Any:
         assert self._process.stdin is not None
@@ -107,14 +98,18 @@ class Worker:
         imports, making = self.ask("make", module, function, *args)
         return imports, making
 
-    def run(self, count: int) -> float:
-        """Seconds that `count` runs take. What it burnt since its last turn says whether it spins."""
-        seconds, burnt, waited = self.ask("run", count)
-        if burnt > BURNT:
-            self.spins = True
-        elif waited >= PAUSE:
-            self.spins = False
-        return float(seconds)
+    def run(self, count: int, warm: int = 0) -> float:
+        """Seconds that `count` runs take, after `warm` more that are not timed."""
+        return float(self.ask("run", count, warm))
+
+    def settle(self) -> None:
+        """Wait until its threads sleep: those of OpenMP and OpenBLAS spin for a while when they have nothing to do."""
+        until, step = time.monotonic() + LONGEST_SPIN, SHORTEST_LOOK
+        while time.monotonic() < until:
+            time.sleep(step)
+            if self.ask("burnt") < SPINNING * step:
+                return
+            step = LOOK
 
     def results(self) -> list[Array]:
         answer: list[Array] = self.ask("results")

@@ -206,6 +206,8 @@ def main() -> None:
     parser.add_argument("name", choices=PROGRAMS)
     parser.add_argument("--epochs", type=int, metavar="N", help="train for N epochs, whatever the program says")
     options = parser.parse_args()
+    if options.epochs is not None and options.epochs < 1:
+        parser.error(f"--epochs {options.epochs}: at least 1")
     print(json.dumps(PROGRAMS[options.name](options.epochs)))
 
 

@@ -41,6 +41,9 @@ class Loop(Trainer):
         self.state, losses = self.train(self.state, self.X, self.y, self.orders, steps)
         jax.block_until_ready((self.state, losses))
 
+    def again(self) -> None:
+        self.state, self._epochs = _state(self.case), 0
+
     def results(self) -> list[Any]:
         return [np.asarray(p) for p in self.state[0]]
 

@@ -50,6 +50,9 @@ class Step(Trainer):
         self.state = state
         jax.block_until_ready((state, loss))
 
+    def again(self) -> None:
+        self.state, self._epochs = _state(self.case), 0
+
     def results(self) -> list[Any]:
         return [np.asarray(p) for p in self.state[0]]
 

@@ -64,6 +64,14 @@ class Keras(Trainer):
     def _fit(self, X: Any, y: Any, epochs: int) -> None:
         self.model.fit(X, y, batch_size=self.case.batch_size, epochs=epochs, verbose=0, shuffle=False)
 
+    def again(self) -> None:
+        self._epochs = 0
+        self.model.set_weights(self.case.weights())
+        optimizer = self.model.optimizer
+        for variable in optimizer.variables:  # moments and the count of steps
+            if variable is not optimizer._learning_rate:
+                variable.assign(np.zeros(variable.shape, variable.dtype))
+
     def results(self) -> list[Any]:
         weights: list[Any] = self.model.get_weights()
         return weights

@@ -74,9 +74,14 @@ class Jitted(Trainer):
         return [Tensor(a[start : start + size]).realize() for start in range(0, len(a), size)]
 
     def _capture(self) -> None:
-        """Have TinyJit compile the step, then put back what that has changed, in the arrays that it has captured."""
+        """Have TinyJit compile the step, then put back what that has changed."""
         for _ in range(CALLS_TO_CAPTURE):
             self._call(self.batches[0])
+        self.again()
+
+    def again(self) -> None:
+        """The arrays are those that TinyJit has captured."""
+        self._epochs = 0
         starts = [*self.case.weights(), *(np.zeros(p.shape, np.float32) for p in [*self.parameters, *self.parameters])]
         for tensor, start in zip([*self.parameters, *self.adam.m, *self.adam.v], starts, strict=True):
             tensor.assign(Tensor(start)).realize()

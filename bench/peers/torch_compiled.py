@@ -34,6 +34,13 @@ class Compiled(Eager):
     def step(self, x: Any, y: Any) -> None:
         self.compiled(self.parameters, self.m, self.v, self.steps, x, y)
 
+    def again(self) -> None:
+        self._epochs = 0
+        for p, start in zip(self.parameters, self.case.weights(), strict=True):
+            p.copy_(torch.from_numpy(start))
+        for state in (*self.m, *self.v, self.steps):
+            state.zero_()
+
     def results(self) -> list[Any]:
         return [p.numpy().copy() for p in self.parameters]
 

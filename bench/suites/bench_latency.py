@@ -16,7 +16,7 @@ from measuring.stand import Contender, Stand
 from measuring.workers import Worker
 
 SUITE = "latency"
-CALLS = 20_000  # of each contender
+CALLS = 10_000  # of each contender
 PERCENTILES = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
 
 
@@ -40,7 +40,7 @@ def measure(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[
             raise Wrong(f"it is {apart:.1e} from the equations")
         return {"largest difference": apart}
 
-    outcomes = timed(stand, taking, ready, stand.settings.pace(13, 0.05, 15.0))
+    outcomes = timed(stand, taking, ready, stand.settings.pace(9, 0.05, 10.0))
     for who in taking:
         outcome = outcomes[who.key]
         if isinstance(outcome, Result) and not who.twin:

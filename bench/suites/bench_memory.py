@@ -23,12 +23,13 @@ from measuring.workers import Failed, Worker, Workers
 
 SUITE = "memory"
 CASE, QUICK_CASE = "784-512-512-10, batch 512", "784-128-10, batch 128"
-EPOCHS = 10
+PEERS = ("book", "scikit_learn", "torch_eager", "jax_loop")
+EPOCHS = 6
 PROBE = "measuring.memory_probe"
 
 
 def groups(stand: Stand) -> Iterator[Group]:
-    taking = tuple(stand.contenders(ours="nnfast_fit", kind="train", twin=False))
+    taking = tuple(stand.contenders(ours="nnfast_fit", kind="train", twin=False, only=PEERS))
     yield Group(SUITE, "a training run", QUICK_CASE if stand.settings.quick else CASE, taking, measure)
 
 

@@ -21,7 +21,9 @@ from measuring.workers import Worker
 
 SUITE = "ops"
 QUICK = ("softmax cross-entropy with gradient, 128×10", "dense with ReLU and its gradients, 300×2→64")
-PEERS_ARE_CLOSE = 1e-4  # of an output's largest element, for 99.9 %; nnfast's kernels must keep the limits of the tests
+# Of an output's largest element, for 99.9 %: a norm over millions that PyTorch adds up in float32 is off by 2e-4. What
+# nnfast's kernels must keep are the limits of the tests.
+PEERS_ARE_CLOSE = 1e-3
 
 
 def groups(stand: Stand) -> Iterator[Group]:
@@ -52,7 +54,7 @@ def measure_function(group: Group, taking: Sequence[Contender], stand: Stand) ->
             raise Wrong(f"it is {apart:.1e} from the equations")
         return {"largest difference": apart}
 
-    return timed(stand, taking, ready, stand.settings.pace(13, 0.05, 15.0))
+    return timed(stand, taking, ready, stand.settings.pace(9, 0.03, 7.0))
 
 
 # ---- all kernels ----------------------------------------------------------------------------------------------------
@@ -78,7 +80,7 @@ def measure_kernel(each: KernelCase, taking: Sequence[Contender], stand: Stand) 
             _hold(each, name, got, judged, right, strict=who.nnfast)
         return {"op": each.op, "size": each.size}
 
-    return timed(stand, taking, ready, stand.settings.pace(5, 0.01, 4.0))
+    return timed(stand, taking, ready, stand.settings.pace(5, 0.01, 3.0))
 
 
 def _judged(each: KernelCase) -> tuple[Any, Any]:

@@ -1,15 +1,14 @@
 """Starting: fresh processes, interleaved; the caches of the disk are warm.
 
 "import" is read inside the process. "first step" too, after the import: building a 2-64-3 network and training it for
-one step. In "first step, nothing compiled yet" compilers find empty caches; libraries that keep none are not in it.
+one step. In "first step, nothing compiled yet" compilers find empty caches, once, as that takes long; libraries that
+keep nothing on the disk are not in it.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ SUITE = "startup"
 BENCH = str(Path(__file__).parent.parent)
 CASE = "2-64-3, batch 300"
 KEEPS_COMPILED = ("numba", "torch_compiled", "tinygrad_jit")  # those whose compilers keep what they made on the disk
-SLOW = 3.0  # seconds from which a start is done twice at most
+COLD = "first step, nothing compiled yet"
+ROUNDS, SLOW = 5, 2.0  # what takes longer than SLOW seconds is started twice
 
 IMPORT = "import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
 NNFAST = """
@@ -55,10 +55,10 @@ print(time.perf_counter() - begin)
 def groups(stand: Stand) -> Iterator[Group]:
     yield Group(SUITE, "import", "import", tuple(_imports(stand)), measure, "start")
     first = tuple(_firsts(stand))
-    yield Group(SUITE, "first step", "first step after the import", first, measure, "start")
     cold = tuple(who for who in first if who.name in KEEPS_COMPILED)
-    if cold and not stand.settings.quick:
-        yield Group(SUITE, "first step, nothing compiled yet", "first step after the import", cold, measure, "start")
+    if cold and not stand.settings.quick:  # it comes first: what it compiles, the next group finds
+        yield Group(SUITE, COLD, "first step after the import", cold, measure, "start")
+    yield Group(SUITE, "first step", "first step after the import", first, measure, "start")
 
 
 def _imports(stand: Stand) -> Iterator[Contender]:
@@ -84,41 +84,31 @@ def _firsts(stand: Stand) -> Iterator[Contender]:
 
 
 def measure(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[str, Outcome]:
-    cold = group.section.endswith("yet")
-    most = 1 if stand.settings.quick else 2 if cold else 9
+    cold, quick = group.section == COLD, stand.settings.quick
     outcomes: dict[str, Outcome] = {}
     times: dict[str, list[float]] = {who.key: [] for who in taking}
-    with tempfile.TemporaryDirectory(prefix="nnfast-bench-") as warm:
-        for r in range(0 if cold else -1, most):  # round -1 fills the caches
-            for who in taking:
-                if who.key in outcomes or (r > 1 and max(times[who.key]) > SLOW):
-                    continue
-                try:
-                    seconds = _start(who, stand, None if cold else warm)
-                except subprocess.CalledProcessError as error:
-                    words = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
-                    outcomes[who.key] = (Refused if who.nnfast else LeftOut)(words)
-                    continue
-                if r >= 0:
-                    times[who.key].append(seconds)
+    for r in range(1 if cold or quick else 1 + ROUNDS):
+        for who in taking:
+            if who.key in outcomes or (r > 2 and max(times[who.key]) > SLOW):
+                continue
+            try:
+                seconds = _start(who, stand)
+            except subprocess.CalledProcessError as error:
+                words = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
+                outcomes[who.key] = (Refused if who.nnfast else LeftOut)(words)
+                continue
+            if r > 0 or cold or quick:  # the first round fills the caches
+                times[who.key].append(seconds)
     done = {key: Result(np.array(seconds)) for key, seconds in times.items() if key not in outcomes}
     return outcomes | done
 
 
-def _start(who: Contender, stand: Stand, warm: str | None) -> float:
-    """Run one process, from the caches in `warm` or from empty ones; the seconds that it printed."""
-    with tempfile.TemporaryDirectory(prefix="nnfast-bench-") as empty:
-        extra = {} if stand.settings.quick else caches_in(warm or empty)
-        command = [sys.executable, "-c", *who.args]
-        done = subprocess.run(
-            command,
-            env=environment(stand.settings.threads, **extra),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=300,
-        )
-    time.sleep(0.01)
+def _start(who: Contender, stand: Stand) -> float:
+    """Run one process; the seconds that it printed. All share a folder of caches, empty at first."""
+    extra = {} if stand.settings.quick else caches_in(stand.folder("startup"))
+    command = [sys.executable, "-c", *who.args]
+    settings = environment(stand.settings.threads, **extra)
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=True, timeout=300)
     return float(done.stdout.split()[-1])
 
 

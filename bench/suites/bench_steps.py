@@ -19,18 +19,18 @@ SUITE = "steps"
 QUICK = ("2-64-3, batch 300", "64-128-64-10, batch 32, reshuffled")
 # The others compile for seconds or minutes each, or never came near in the six networks; --peers asks for them.
 SWEPT = ("scikit_learn", "torch_eager", "jax_loop")
-BATCHES, BATCHED = (1, 4, 16, 64, 256, 1024, 4096), (784, 128, 10)
-WIDTHS, WIDE_BATCH = (16, 32, 64, 128, 256, 512, 1024, 2048), 128
+BATCHES, BATCHED = (1, 8, 64, 512, 4096), (784, 128, 10)
+WIDTHS, WIDE_BATCH = (16, 64, 256, 1024, 2048), 128
 
 
 def groups(stand: Stand) -> Iterator[Group]:
     quick = stand.settings.quick
     everybody = stand.contenders(ours="nnfast_fit", kind="train")
-    pace = stand.settings.pace(13, 0.1, 45.0)
+    pace = stand.settings.pace(7, 0.05, 15.0)
     for name in QUICK if quick else NETWORKS:
         yield training(SUITE, "networks", name, everybody, pace)
     some = stand.contenders(ours="nnfast_fit", kind="train", only=SWEPT)
-    pace = stand.settings.pace(5, 0.05, 12.0)
+    pace = stand.settings.pace(5, 0.03, 5.0)
     for batch in BATCHES[2:3] if quick else BATCHES:
         yield training(SUITE, "batch size", name_of(BATCHED, batch), some, pace, axis="batch size", x=batch)
     for width in WIDTHS[:1] if quick else WIDTHS:

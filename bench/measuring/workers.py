@@ -55,7 +55,7 @@ def allowed_cpus(threads: int) -> list[int]:
 
 def environment(threads: int, **extra: str) -> dict[str, str]:
     """The environment of a contender: the same number of threads for every library that reads it there."""
-    return os.environ | {name: str(threads) for name in SETTINGS} | extra
+    return os.environ | {name: str(threads) for name in SETTINGS} | {"KERAS_BACKEND": "jax"} | extra
 
 
 def caches_in(folder: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ SUITE = "fit"
 QUICK = ("losses", "optimizers")
 ROUNDS, SLOW = 3, 4.0  # what takes longer than SLOW seconds is run once
 NOTHING_TO_COMPILE = ("book", "numpy")
-DIGITS_ROUNDS, LIMIT_EPOCHS = 5, 60
+DIGITS_ROUNDS, LIMIT_EPOCHS = 3, 60
 COMPANY = {"2-64-3, batch 300": 10_000, "784-128-10, batch 128": 200}  # epochs
 COMPANY_ROUNDS = 5
 

@@ -54,7 +54,7 @@ def measure_function(group: Group, taking: Sequence[Contender], stand: Stand) ->
             raise Wrong(f"it is {apart:.1e} from the equations")
         return {"largest difference": apart}
 
-    return timed(stand, taking, ready, stand.settings.pace(9, 0.03, 7.0))
+    return timed(stand, taking, ready, stand.settings.pace(9, 0.03, 5.0))
 
 
 # ---- all kernels ----------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def measure_kernel(each: KernelCase, taking: Sequence[Contender], stand: Stand) 
             _hold(each, name, got, judged, right, strict=who.nnfast)
         return {"op": each.op, "size": each.size}
 
-    return timed(stand, taking, ready, stand.settings.pace(5, 0.01, 3.0))
+    return timed(stand, taking, ready, stand.settings.pace(5, 0.005, 1.0))
 
 
 def _judged(each: KernelCase) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ BENCH = str(Path(__file__).parent.parent)
 CASE = "2-64-3, batch 300"
 KEEPS_COMPILED = ("numba", "torch_compiled", "tinygrad_jit")  # those whose compilers keep what they made on the disk
 COLD = "first step, nothing compiled yet"
-ROUNDS, SLOW = 5, 2.0  # what takes longer than SLOW seconds is started twice
+ROUNDS, SLOW = 3, 1.0  # what takes longer than SLOW seconds counts once
 
 IMPORT = "import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
 NNFAST = """
@@ -89,7 +89,7 @@ def measure(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[
     times: dict[str, list[float]] = {who.key: [] for who in taking}
     for r in range(1 if cold or quick else 1 + ROUNDS):
         for who in taking:
-            if who.key in outcomes or (r > 2 and max(times[who.key]) > SLOW):
+            if who.key in outcomes or (r > 1 and max(times[who.key]) > SLOW):
                 continue
             try:
                 seconds = _start(who, stand)

@@ -96,10 +96,11 @@ def _command(options: argparse.Namespace, record: Path) -> list[str]:
 
 def deliver(content: dict[str, Any], options: argparse.Namespace) -> None:
     """Tables to the terminal, and the files that were asked for."""
-    run = read(content)
+    text = compact(content)
+    run = read(json.loads(text))  # what is shown is what is kept, to the last digit
     print(tables.terminal(run))
     if options.json is not None:
-        options.json.write_text(compact(content), encoding="utf-8")
+        options.json.write_text(text, encoding="utf-8")
     if options.html is not None:
         from report import page  # loads matplotlib
 

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import peers
 import pytest
-from cases.networks import Case, case, nnfast_model
+from cases.networks import Case, case, judge, nnfast_model
 from measuring import memory_probe
-from measuring.groups import Entry, Group, LeftOut, Outcome, Refused, Result
+from measuring.groups import Entry, Group, LeftOut, Outcome, Refused, Result, Wrong
 from measuring.stand import Contender, Stand
+from measuring.trainings import prove
 from measuring.workers import Failed, Worker, Workers
 
 SUITE = "memory"
@@ -35,22 +36,26 @@ def groups(stand: Stand) -> Iterator[Group]:
 
 def measure(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[str, Outcome]:
     made = case(group.case)
+    expected = judge(made.short())
     outcomes: dict[str, Outcome] = {}
     for who in taking:
         with Workers(stand.settings.threads, stand.caches | {"NUMBA_NRT_STATS": "1"}) as workers:
             try:
-                outcomes[who.key] = probe(workers, made, who, 2 if stand.settings.quick else EPOCHS)
+                outcomes[who.key] = probe(workers, made, who, 2 if stand.settings.quick else EPOCHS, expected)
+            except Wrong as error:
+                outcomes[who.key] = Refused(str(error))
             except Failed as error:
                 outcomes[who.key] = (Refused if who.nnfast else LeftOut)(str(error))
     return outcomes
 
 
-def probe(workers: Workers, made: Case, who: Contender, epochs: int) -> Result:
+def probe(workers: Workers, made: Case, who: Contender, epochs: int, expected: Any) -> Result:
     """One run in a fresh process."""
     compiler = workers.start()  # its compilers take memory that no later process needs
     for each in (tiny(), made):
         compiler.make(who.module, "trainer", each, *who.args)
         compiler.run(1)
+    prove(who, compiler, made.short(), expected)
     worker = workers.start()
     worker.ask("call", PROBE, "imported", *_loader(who))
     imports = worker.ask("call", PROBE, "imported", who.module)

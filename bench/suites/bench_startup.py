@@ -1,8 +1,8 @@
 """Starting: fresh processes, interleaved; the caches of the disk are warm.
 
 "import" is read inside the process. "first step" too, after the import: building a 2-64-3 network and training it for
-one step. In "first step, nothing compiled yet" compilers find empty caches, once, as that takes long; libraries that
-keep nothing on the disk are not in it.
+one step; where some steps more lead proves the answer. In "first step, nothing compiled yet" compilers find empty
+caches, once, as that takes long; libraries that keep nothing on the disk are not in it.
 """
 
 from __future__ import annotations
@@ -27,28 +27,23 @@ COLD = "first step, nothing compiled yet"
 ROUNDS, SLOW = 3, 1.0  # what takes longer than SLOW seconds counts once
 
 IMPORT = "import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
-NNFAST = """
-import time
-import nnfast as nn
-begin = time.perf_counter()
-X, y = nn.datasets.spiral(100, 3, 0)
-layers = [nn.Dense(2, 64), nn.ReLU(), nn.Dense(64, 3)]
-model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(), backend={backend!r}, rng=0)
-model.fit(X, y, epochs=1, verbose=0)
-print(time.perf_counter() - begin)
-"""
-OTHER = """
+FIRST = """
 import sys, time
 sys.path.insert(0, {bench!r})
-from cases.networks import case
+from cases.networks import case, differences, judge
 made = case({case!r})
 import {package}
 begin = time.perf_counter()
 from {module} import trainer
-trained = trainer(made)
+trained = trainer(made, *{args!r})
 trained.prepare(1)
 trained.run(1)
-print(time.perf_counter() - begin)
+taken = time.perf_counter() - begin
+trained.prepare(made.checked_epochs - 1)
+trained.run(made.checked_epochs - 1)
+if not differences(trained.results(), judge(made))[2]:
+    sys.exit("it does not train what the reference trains")
+print(taken)
 """
 
 
@@ -75,11 +70,9 @@ def _imports(stand: Stand) -> Iterator[Contender]:
 
 def _firsts(stand: Stand) -> Iterator[Contender]:
     for who in stand.contenders(ours="nnfast_fit", kind="train", twin=False):
-        if who.nnfast:
-            code = NNFAST.format(backend=who.name)
-        else:
-            package = peers.named(who.name).packages[-1]  # for Keras that of its backend: who names Keras chooses first
-            code = OTHER.format(bench=BENCH, case=CASE, package=package, module=who.module)
+        # The library is imported before the clock starts; of Keras only its backend, as its own file says which one.
+        package = "nnfast" if who.nnfast else peers.named(who.name).packages[-1]
+        code = FIRST.format(bench=BENCH, case=CASE, package=package, module=who.module, args=who.args)
         yield Contender(who.name, who.title, "", (code,), who.nnfast)
 
 

@@ -1,7 +1,7 @@
 """Starting: fresh processes, interleaved; the caches of the disk are warm.
 
 "import" is read inside the process. "first step" too, after the import: building a 2-64-3 network and training it for
-one step; where some steps more lead proves the answer. In "first step, nothing compiled yet" compilers find empty
+one step; a longer training after that proves the answer. In "first step, nothing compiled yet" compilers find empty
 caches, once, as that takes long; libraries that keep nothing on the disk are not in it.
 """
 
@@ -27,6 +27,7 @@ COLD = "first step, nothing compiled yet"
 ROUNDS, SLOW = 3, 1.0  # what takes longer than SLOW seconds counts once
 
 IMPORT = "import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
+WRONG = 3  # exit status of a process whose answer is not the right one
 FIRST = """
 import sys, time
 sys.path.insert(0, {bench!r})
@@ -39,10 +40,12 @@ trained = trainer(made, *{args!r})
 trained.prepare(1)
 trained.run(1)
 taken = time.perf_counter() - begin
-trained.prepare(made.checked_epochs - 1)
-trained.run(made.checked_epochs - 1)
-if not differences(trained.results(), judge(made))[2]:
-    sys.exit("it does not train what the reference trains")
+proved = trainer(made, *{args!r})
+proved.prepare(made.checked_epochs)
+proved.run(made.checked_epochs)
+if not differences(proved.results(), judge(made))[2]:
+    print("it does not train what the reference trains", file=sys.stderr)
+    sys.exit({wrong})
 print(taken)
 """
 
@@ -72,7 +75,7 @@ def _firsts(stand: Stand) -> Iterator[Contender]:
     for who in stand.contenders(ours="nnfast_fit", kind="train", twin=False):
         # The library is imported before the clock starts; of Keras only its backend, as its own file says which one.
         package = "nnfast" if who.nnfast else peers.named(who.name).packages[-1]
-        code = FIRST.format(bench=BENCH, case=CASE, package=package, module=who.module, args=who.args)
+        code = FIRST.format(bench=BENCH, case=CASE, package=package, module=who.module, args=who.args, wrong=WRONG)
         yield Contender(who.name, who.title, "", (code,), who.nnfast)
 
 
@@ -88,7 +91,7 @@ def measure(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[
                 seconds = _start(who, stand)
             except subprocess.CalledProcessError as error:
                 words = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
-                outcomes[who.key] = (Refused if who.nnfast else LeftOut)(words)
+                outcomes[who.key] = (Refused if who.nnfast or error.returncode == WRONG else LeftOut)(words)
                 continue
             if r > 0 or cold or quick:  # the first round fills the caches
                 times[who.key].append(seconds)

@@ -6,6 +6,7 @@ is needed: the memory of other libraries' processes is measured too.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,9 @@ __all__ = [
     "differences",
     "judge",
     "name_of",
+    "needed",
     "nnfast_model",
+    "program",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -120,6 +123,7 @@ NETWORKS = {
 }
 
 
+@functools.lru_cache(maxsize=1)  # of the same group: its floor, its answer and its data
 def case(name: str) -> Case:
     """From "WIDTHS, batch N[, R rows][, reshuffled]"; one output means squared error, more are classes."""
     widths_text, batch_text, *rest = name.split(", ")
@@ -137,7 +141,25 @@ def case(name: str) -> Case:
 
 
 def nnfast_model(case: Case, backend: str, dtype: str = "float32") -> Any:
-    """The case as a model of nnfast, ready to train. No metrics: nobody else computes any."""
+    """The case as a model of nnfast, ready to train."""
+    model = _untrained(case, backend, dtype)
+    model.set_weights(case.weights())
+    return model
+
+
+def program(case: Case) -> Any:
+    """A training step of the case as nnfast's Program."""
+    return _untrained(case, "numpy", "float32").program
+
+
+def needed(case: Case) -> int:
+    """Bytes that the Program names, which a step cannot do without: parameters, gradients, slots, arena."""
+    step = program(case)
+    return 4 * int(step.layout.size * (2 + len(step.slots)) + step.arena_size(case.batch_size))
+
+
+def _untrained(case: Case, backend: str, dtype: str) -> Any:
+    """Its weights are zeros. No metrics: nobody else computes any."""
     import nnfast as nn
 
     layers: list[nn.Layer] = []
@@ -145,9 +167,7 @@ def nnfast_model(case: Case, backend: str, dtype: str = "float32") -> Any:
         layers += [nn.Dense(i, o, "zeros"), nn.ReLU()]  # zeros draw nothing, so the key comes first from the stream
     loss = nn.SoftmaxCrossEntropy() if case.loss == "softmax" else nn.MeanSquaredError()
     adam = nn.Adam(RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON)
-    model = nn.Model(layers[:-1], loss, adam, backend=backend, dtype=dtype, rng=SEED)
-    model.set_weights(case.weights())
-    return model
+    return nn.Model(layers[:-1], loss, adam, backend=backend, dtype=dtype, rng=SEED)
 
 
 def judge(short: Case) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cases.networks import Case, case, differences, judge, nnfast_model
+from cases.networks import Case, case, differences, judge, needed, program
 
 from measuring.groups import Group, Outcome, Wrong, timed
 from measuring.rounds import Pace
@@ -66,6 +66,4 @@ def prove(who: Contender, worker: Worker, short: Case, expected: Any) -> dict[st
 
 def _step_floor(c: Case, stand: Stand) -> float:
     """At the bandwidth of the step's working set: parameters, gradients, slots, arena, an epoch's rows."""
-    program = nnfast_model(c, "numpy").program
-    numbers = program.layout.size * (2 + len(program.slots)) + program.arena_size(c.batch_size) + c.X.size
-    return stand.step_floor(program, c.batch_size, 4 * int(numbers))
+    return stand.step_floor(program(c), c.batch_size, needed(c) + 4 * c.X.size)

@@ -92,10 +92,6 @@ class Trainer:
         """Train that many epochs; returns when the work is done."""
         raise NotImplementedError
 
-    def again(self) -> None:
-        """Back to the start, with what is compiled kept; only those who compile have it."""
-        raise NotImplementedError
-
     def results(self) -> list[Any]:
         """The weights now: [W1, b1, W2, b2, …], each W (inputs, outputs)."""
         raise NotImplementedError

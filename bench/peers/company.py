@@ -23,9 +23,8 @@ from cases.networks import Case, case, nnfast_model
 import nnfast as nn
 from peers.nnfast_fit import set_threads
 
-__all__ = ["EPOCHS", "SAVED_EVERY", "VALIDATED_EVERY", "pairs"]
+__all__ = ["SAVED_EVERY", "VALIDATED_EVERY", "pairs"]
 
-EPOCHS = {"2-64-3, batch 300": 10_000, "784-128-10, batch 128": 500}
 VALIDATED_EVERY, SAVED_EVERY = 10, 100
 
 

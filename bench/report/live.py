@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from report.records import AUTO
+from report.records import automatic
 from report.words import duration
 
 __all__ = ["line"]
@@ -20,8 +20,7 @@ def line(group: Any, floor: float | None, outcomes: Mapping[str, Any]) -> str:
         for who in group.contenders
         if hasattr(outcomes.get(who.key), "seconds") and not who.twin
     }
-    mine = {who.name: who for who in medians if who.nnfast}
-    ours = next((mine[name] for name in (*AUTO, *mine) if name in mine), None)
+    ours = automatic({who.name: who for who in medians if who.nnfast})
     best = min((who for who in medians if not who.nnfast), key=medians.__getitem__, default=None)
     words = [f"{who.title} {duration(medians[who])}" for who in (ours, best) if who is not None]
     text = f"{group.title}: {', '.join(words) or 'nobody was timed'} per {group.unit}"

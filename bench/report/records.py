@@ -12,14 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["FORMAT", "Group", "Ratio", "Run", "Side", "load", "read"]
+from nnfast.registry import AUTO
+
+__all__ = ["FORMAT", "Group", "Ratio", "Run", "Side", "automatic", "load", "read"]
 
 FORMAT = 3
-AUTO = ("numba", "numpy")  # the order in which nnfast chooses by itself
+T = TypeVar("T")
+
+
+def automatic(mine: Mapping[str, T]) -> T | None:
+    """Of nnfast's by the names of their backends: the one that it chooses by itself."""
+    return next((mine[name] for name in (*AUTO, *mine) if name in mine), None)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Group:
     def ours(self) -> Side | None:
         """nnfast on the backend that it chooses by itself, of those that were measured."""
         mine = {s.name: s for s in self.sides if s.nnfast and not s.twin}
-        return next((mine[name] for name in (*AUTO, *mine) if name in mine), None)
+        return automatic(mine)
 
     @property
     def others(self) -> list[Side]:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from cases.ops import OPS, expected, same
-from measuring.groups import Entry, Group, Outcome, Result, Wrong, timed
+from cases.ops import OPS
+from measuring.functions import timed_function
+from measuring.groups import Entry, Group, Outcome, Result
 from measuring.stand import Contender, Stand
-from measuring.workers import Worker
 
 SUITE = "latency"
 CALLS = 10_000  # of each contender
@@ -29,18 +29,7 @@ def groups(stand: Stand) -> Iterator[Group]:
 
 
 def measure(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[str, Outcome]:
-    op = OPS[group.case]
-    right = expected(op)
-
-    def ready(who: Contender, worker: Worker) -> dict[str, Any]:
-        worker.make(who.module, "subject", op, *who.args)
-        worker.run(1)
-        apart, close = same(worker.results(), right)
-        if not close:
-            raise Wrong(f"it is {apart:.1e} from the equations")
-        return {"largest difference": apart}
-
-    outcomes = timed(stand, taking, ready, stand.settings.pace(9, 0.05, 10.0))
+    outcomes = timed_function(group, taking, stand, stand.settings.pace(9, 0.05, 10.0))
     for who in taking:
         outcome = outcomes[who.key]
         if isinstance(outcome, Result) and not who.twin:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import peers
 import pytest
-from cases.networks import Case, case, judge, nnfast_model
+from cases.networks import Case, case, judge, needed
 from measuring import memory_probe
 from measuring.groups import Entry, Group, LeftOut, Outcome, Refused, Result, Wrong
 from measuring.stand import Contender, Stand
@@ -92,12 +92,6 @@ def _trained(worker: Worker, who: Contender, small: Case, epochs: int) -> int:
     worker.make(who.module, "trainer", small, *who.args)
     worker.run(epochs)
     return int(worker.ask("call", PROBE, "resident"))
-
-
-def needed(c: Case) -> int:
-    """Bytes that the Program names: what a step cannot do without."""
-    program = nnfast_model(c, "numpy").program
-    return 4 * (program.layout.size * (2 + len(program.slots)) + program.arena_size(c.batch_size))
 
 
 def tiny() -> Case:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import peers
 from cases.kernels import KernelCase, kernel_cases
-from cases.ops import OPS, STEPS, expected, same
+from cases.ops import OPS, STEPS
+from measuring.functions import timed_function
 from measuring.groups import Entry, Group, Outcome, Wrong, timed
 from measuring.stand import Contender, Stand
 from measuring.workers import Worker
@@ -43,18 +44,7 @@ def _functions(stand: Stand) -> Iterator[Group]:
 
 
 def measure_function(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[str, Outcome]:
-    op = OPS[group.case]
-    right = expected(op)
-
-    def ready(who: Contender, worker: Worker) -> dict[str, Any]:
-        worker.make(who.module, "subject", op, *who.args)
-        worker.run(STEPS)
-        apart, close = same(worker.results(), right)
-        if not close:
-            raise Wrong(f"it is {apart:.1e} from the equations")
-        return {"largest difference": apart}
-
-    return timed(stand, taking, ready, stand.settings.pace(9, 0.03, 5.0))
+    return timed_function(group, taking, stand, stand.settings.pace(9, 0.03, 5.0), STEPS)
 
 
 # ---- all kernels ----------------------------------------------------------------------------------------------------

@@ -131,9 +131,10 @@ def test_a_strong_decay_stops_early(backend):
 
 @pytest.mark.slow
 def test_plain_descent_and_weak_decay_get_further(backend):
+    """Bands, since the last bit decides: 162 runs with another one ended at 0.607 to 0.738 and 0.58 to 0.874."""
     plain = optimizer_run(backend, "SGD, rate 1", optimizers.EPOCHS).history
-    assert np.median(plain["accuracy"][-500:]) == pytest.approx(0.63, abs=0.08)
-    assert np.median(plain["loss"][-500:]) == pytest.approx(0.85, abs=0.12)
+    assert 0.59 < np.median(plain["accuracy"][-500:]) < 0.80
+    assert 0.48 < np.median(plain["loss"][-500:]) < 0.90
     decayed = optimizer_run(backend, "SGD, rate 1, decay 1e-3", optimizers.EPOCHS).history
     assert decayed["loss"][1_000] == pytest.approx(1.063, abs=0.01)
     assert decayed["loss"][10_000] == pytest.approx(0.761, abs=0.05)

@@ -47,18 +47,19 @@ class Turns:
         return self._binding.shares <= executors or self._seconds < AWAKE
 
     def evened(self, pieces: list[tuple[int, bool]], first: int) -> list[tuple[int, bool]]:
-        """The pieces of `Pace`, the first up to its next pause: else only the second would have turns.
+        """The pieces of `Pace`, the second from the pause before it: else it would have a turn for too few steps.
 
         Where that is far, turns are too small a part of the time to matter, and a longer trial would cost more.
         """
         if len(pieces) < 2:
             return pieces
-        (tried, alone), (rest, otherwise) = pieces
-        at, count = self._before(first + tried - 1), tried + rest
-        longer = min(int(self._pauses[at]) - first, count) if at < len(self._pauses) else tried
+        (rest, alone), (tried, otherwise) = pieces
+        at = self._before(first + rest) - 1
+        begin = max(int(self._pauses[at]), first) if at >= 0 else first
+        longer = first + rest + tried - begin
         if longer > 2 * tried:
             return pieces
-        return [(longer, alone), (count - longer, otherwise)][: 1 + (longer < count)]
+        return [(begin - first, alone), (longer, otherwise)][begin == first :]
 
     def take(self) -> None:
         """The next turn, now."""

@@ -3,23 +3,56 @@
 Several threads help where each has a core to itself, and where there is enough to do to be worth waking them. Where
 other programs want the cores too, threads that wait for each other at every step can be slower than one alone. Who
 executes a share changes no bit, so this may follow the clock.
+
+After a rest the first milliseconds take two or three times as long either way: threads sleep, caches hold other things,
+and weights are in the cache of one core. So short jobs after a rest are compared among themselves, and in other jobs
+the way that is not in use is tried last and long enough.
 """
 
 from __future__ import annotations
 
 import math
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["AWAKE", "Pace"]
 
-PROBED_EVERY = 16  # jobs, and after a few since the last change of mind
-TRIED = 16  # the other way is tried with a sixteenth of a job's steps, or with all of a job that is too short for that
+RARELY = 16  # the other way is tried in one of so many jobs, and in a few since the last change of mind
+TRIED = 16  # with one in so many of the job's steps, but for LEAST, or with all of a job that is shorter
+LEAST = 2e-3  # seconds
 SHORTEST = 1e-4  # seconds; what is over sooner tells nothing
+REST = 5e-3  # seconds without a job of this kind, after which the next one starts slowly
+SLOW = 5e-3  # seconds that it may be slow
 WAKE = 50e-6  # seconds until all are awake, or a little more
 AWAKE = 150e-6  # seconds: what is over sooner is done before it pays that others are awake
 
 
 class Pace:
-    """Seconds per step alone and together, as last measured, for one kind of job."""
+    """What is known of one kind of job."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._ended = -math.inf
+        self._usual, self._rested = _Ways(), _Ways()
+        self._ways = self._usual  # of the job that runs
+
+    def pieces(self, steps: int) -> list[tuple[int, bool]]:
+        """How the steps of the next job are to be run: (steps, alone), in order."""
+        rested = self._clock() - self._ended > REST
+        self._ways = self._rested if rested and self._usual.seconds(steps) < SLOW else self._usual
+        return self._ways.pieces(steps)
+
+    def took(self, steps: float, alone: bool, seconds: float) -> None:
+        """What a piece took; `steps` counts what was done beside them too."""
+        self._ways.took(steps, alone, seconds)
+        self._ended = self._clock()
+
+
+class _Ways:
+    """Seconds per step alone and together, as last measured."""
 
     def __init__(self) -> None:
         # The last two of each, by `alone`: together until it proves to be slower.
@@ -27,26 +60,33 @@ class Pace:
         self._alone = False
         self._jobs = 0  # since the last change of mind
 
+    def seconds(self, steps: int) -> float:
+        """What so many steps take, the way they are run; 0 before anything is known."""
+        return steps * min(self._last[self._alone])
+
     def pieces(self, steps: int) -> list[tuple[int, bool]]:
-        """How the steps of the next job are to be run: (steps, alone), in order."""
         alone = steps * min(self._last[True]) < steps * min(self._last[False]) + WAKE
         if alone != self._alone:
             self._alone, self._jobs = alone, 0
         self._jobs += 1
-        tried = steps // TRIED
-        few = tried == 0 or 0.0 < tried * min(self._last[alone]) < SHORTEST
-        if self._jobs % PROBED_EVERY and self._jobs not in ((2, 8) if few else (1, 2, 4, 8)):
+        tried = self._tried(steps)
+        if not self._is_due(tried > steps // 4):
             return [(steps, alone)]
-        if few:
-            return [(steps, not alone)]
-        return [(tried, not alone), (steps - tried, alone)]
+        return [(steps, not alone)] if tried > steps // 2 else [(steps - tried, alone), (tried, not alone)]
 
     def took(self, steps: float, alone: bool, seconds: float) -> None:
-        """What a piece took; `steps` counts what was done beside them too.
-
-        One hiccup changes nothing, a change of the machine's load is followed within two jobs.
-        """
+        """One hiccup changes nothing, a change of the machine's load is followed within two jobs."""
         if seconds >= SHORTEST:
             before = self._last[alone][1]
             now = max(seconds - (0.0 if alone else WAKE), 0.0) / steps
             self._last[alone] = (now if before in (0.0, math.inf) else before, now)
+
+    def _tried(self, steps: int) -> int:
+        each = min(self._last[self._alone])
+        return max(steps // TRIED, 1, math.ceil(min(LEAST / each, steps)) if each > 0.0 else 1)
+
+    def _is_due(self, much: bool) -> bool:
+        """Whether this job tries the other way; less often where that would be much of it."""
+        if much:
+            return self._jobs % (4 * RARELY) == 0 or self._jobs in (2, 8, 32)
+        return self._jobs % RARELY == 0 or self._jobs in (1, 2, 4, 8)

@@ -27,7 +27,7 @@ SUITE = "fit"
 QUICK = ("losses", "optimizers")
 ROUNDS, SLOW = 3, 4.0  # what takes longer than SLOW seconds is run once
 NOTHING_TO_COMPILE = ("book", "numpy")
-DIGITS_ROUNDS, LIMIT_EPOCHS = 3, 60
+DIGITS_ROUNDS, DIGITS_SLOW, LIMIT_EPOCHS = 3, 1.5, 60
 COMPANY = {"2-64-3, batch 300": 10_000, "784-128-10, batch 128": 200}  # epochs
 COMPANY_ROUNDS = 5
 
@@ -111,7 +111,7 @@ def measure_digits(group: Group, taking: Sequence[Contender], stand: Stand) -> M
     found: dict[str, list[dict[str, Any]]] = {who.key: [] for who in taking}
     for r in range(1 if stand.settings.quick else DIGITS_ROUNDS):
         for who in taking:
-            if who.key in outcomes or (r > 1 and _longest(found[who.key]) > SLOW):
+            if who.key in outcomes or (r > 0 and _longest(found[who.key]) > DIGITS_SLOW):
                 continue
             try:
                 answer = stand.worker(who).ask("call", "peers.to_accuracy", "timed", who.module, who.args, LIMIT_EPOCHS)

@@ -1,10 +1,12 @@
 # Needs Python 3.11 or newer and make, nothing else: everything is installed into .venv.
 # Another Python: `make PYTHON=python3.13 demo`. More for pytest: `make test PYTEST_ARGS='-k registry -x'`.
+# Tests run in two processes, since many of them wait for processes of their own: `make test WORKERS=0` uses none.
 # With what the tests of the GPU backend can use, 700 MB more and no GPU: `make test EXTRAS=test,cuda-test`.
 
 PYTHON ?= python3
 EXTRAS ?= test
 PYTEST_ARGS ?=
+WORKERS ?= 2
 BENCH_ARGS ?=
 
 BIN := .venv/bin
@@ -27,7 +29,7 @@ demo: .venv/.installed-demo
 	@$(BIN)/python -m nnfast demo
 
 test: lint
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: .venv/.installed-$(EXTRAS)
 	$(BIN)/ruff check

@@ -1,6 +1,6 @@
 """Runs the examples, and puts what they print and draw into this folder: `make docs`.
 
-python docs/make.py [training] [profile]
+python docs/make.py [training] [profile] [limits]
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGE = HERE / "training.md"
 
 PROFILE = """
 import nnfast as nn
@@ -25,9 +24,11 @@ print(profile)
 profile.plot({picture!r})
 """
 
+# What each prints goes between the marks of its name on this page.
 MAKERS = {
-    "training": ["-m", "nnfast.examples.training", "--plot", str(HERE / "training.png")],
-    "profile": ["-c", PROFILE.format(picture=str(HERE / "profile.png"))],
+    "training": ("training.md", ["-m", "nnfast.examples.training", "--plot", str(HERE / "training.png")]),
+    "profile": ("training.md", ["-c", PROFILE.format(picture=str(HERE / "profile.png"))]),
+    "limits": ("promises.md", [str(HERE / "limits.py")]),
 }
 
 
@@ -38,17 +39,19 @@ def printed(arguments: list[str]) -> str:
     return run.stdout.strip("\n").replace(str(HERE) + "/", "")
 
 
-def write_between(name: str, text: str) -> None:
+def filled(page: str, name: str, text: str) -> str:
+    """The page with this text between the marks of this name."""
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(begin)
     after = rest.split(end)[1]
-    PAGE.write_text(f"{before}{begin}```text\n{text}\n```\n{end}{after}", encoding="utf-8")
+    return f"{before}{begin}```text\n{text}\n```\n{end}{after}"
 
 
 def main(names: list[str]) -> None:
     for name in names or MAKERS:
-        write_between(name, printed(MAKERS[name]))
+        page, arguments = MAKERS[name]
+        path = HERE / page
+        path.write_text(filled(path.read_text(encoding="utf-8"), name, printed(arguments)), encoding="utf-8")
         print(f"{name}: done")
 
 

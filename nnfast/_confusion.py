@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from nnfast.devices import device_of, fetched
-from nnfast.errors import DataError, DTypeError, OptionError, ShapeError, UnknownNameError
+from nnfast.errors import DataError, DTypeError, OptionError, ShapeError
 from nnfast.registry import device_backend
-from nnfast.validation import host_array, integer, labels, number
+from nnfast.validation import choice, host_array, integer, labels, number
 
 __all__ = ["confusion_matrix", "true_classes"]
 
@@ -28,8 +28,8 @@ def confusion_matrix(
     (0 where there is nothing to share). Not a metric for a Model, which measures numbers, not tables. Arrays on a GPU
     are copied to the host.
     """
-    if normalize not in (None, "true", "pred", "all"):
-        raise UnknownNameError("normalize", normalize, ["true", "pred", "all"])
+    if normalize is not None:
+        choice("normalize", normalize, ("true", "pred", "all"))
     limit = number("threshold", threshold)
     place = device_backend() if any(type(a) is not np.ndarray and device_of(a) for a in (output, y)) else None
     predicted, columns = _predicted_classes(host_array("output", fetched("output", output, place)), limit)

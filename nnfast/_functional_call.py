@@ -50,7 +50,7 @@ def following(backend: BackendLike, given: Mapping[str, Any], follow: Mapping[st
     arrays = {n: a for n, a in ({**given, **follow} if follow else given).items() if type(a) is not np.ndarray}
     there = [n for n, a in arrays.items() if a is not None and device_of(a)]
     if not there:
-        return backend
+        return backend if backend is None or isinstance(backend, str) else get_backend(backend)
     chosen = device_backend(backend)
     if chosen.device != "cpu":
         for name, a in given.items():
@@ -76,14 +76,12 @@ def read(
 
     The float arrays among `given` must agree, and that is the dtype. Targets and sample weights, in `follow`, are
     converted to it, on the host, where their values are checked. Python sequences, integers and booleans have no say;
-    where nothing has one it is float64. Entries that are None are left out.
+    where nothing has one it is float64. Those of `follow` that are None are left out; in `given` None is an error.
     """
     arrays: dict[str, Array] = {}
     owner, dtype = "", None
     place = None if isinstance(backend, str) else backend
     for name, a in given.items():
-        if a is None:
-            continue
         arrays[name] = host_array(name, a) if type(a) is np.ndarray else any_array(name, a, place)
         own = _own_dtype(name, a, arrays[name])
         if own is not None and dtype is not None and own != dtype:
@@ -189,7 +187,7 @@ def apply_op(
 
         y = apply_op("leaky_relu", x, alpha=0.1)
     """
-    spec = OPS.get(op)
+    spec = OPS.get(op) if isinstance(op, str) else None
     if spec is None:
         raise UnknownNameError("op", op, OPS)
     _check_keywords(spec, scalars)
@@ -201,6 +199,8 @@ def apply_op(
             f"op {op!r} takes {len(inputs)} input arrays ({spec.signature}); {len(arrays)} were given"
             + (f", {missing[0]} is missing" if missing else "")
         )
+    if dims is not None and not isinstance(dims, Mapping):
+        raise DTypeError(f"dims is {dims!r}; expected sizes by the name of the dimension, as in dims={{'O': 3}}")
     sizes = {name: integer(f"dims[{name!r}]", n, 0) for name, n in (dims or {}).items()}
     backend = following(
         backend,
@@ -221,7 +221,7 @@ def _bind(
     op: str, inputs: Sequence[Arg], given: Mapping[str, Any], dims: dict[str, int], backend: BackendLike
 ) -> tuple[dict[str, Array], DType]:
     """The inputs as a kernel takes them, and the dtype; fills `dims`. Labels come last, when N and O are known."""
-    working = {arg.name: given.get(arg.name) for arg in inputs if arg.dtype == "T"}
+    working = {arg.name: given[arg.name] for arg in inputs if arg.dtype == "T" and given.get(arg.name) is not None}
     dtype, arrays = read(working, backend=backend)
     place = None if isinstance(backend, str) else backend
     ready: dict[str, Array] = {}
@@ -267,5 +267,8 @@ def _check_keywords(spec: OpSpec, scalars: Mapping[str, Any]) -> None:
     if set(scalars) != set(wanted):
         raise OptionError(f"op {spec.name!r} takes the keywords {list(wanted)}, not {sorted(scalars)}")
     for name in spec.scalars:
-        if not hasattr(scalars[name], "__index__") or isinstance(scalars[name], bool):
-            number(name, scalars[name])
+        value = scalars[name]
+        if isinstance(value, int | np.integer) and not isinstance(value, (bool, np.timedelta64)):
+            integer(name, value, -(2**63), 2**64 - 1)  # a key has 64 bits, more than a float holds
+        else:
+            number(name, value)

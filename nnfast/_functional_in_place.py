@@ -45,9 +45,9 @@ def in_place(op: str, backend: BackendLike, arrays: Mapping[str, Any], **scalars
     hosts: dict[str, Array] = {}
     for arg in args:
         a = arrays[arg.name]
-        if a is None:
+        if a is None and arg.optional:
             continue
-        kind, shape = (FLOAT64, np.shape(a)) if arg.dtype == "f8" else (dtype, first.shape)
+        kind, shape = (FLOAT64, shape_of(a)) if arg.dtype == "f8" else (dtype, first.shape)
         if arg.role == "inout":
             hosts[arg.name] = writable(arg.name, a, shape, kind)
         else:
@@ -76,7 +76,7 @@ def _in_place_on_device(op: str, backend: Backend, arrays: Mapping[str, Any], sc
     ready: dict[str, Array] = {}
     for arg in args:
         a = arrays[arg.name]
-        if a is None:
+        if a is None and arg.optional:
             continue
         kind, shape = (FLOAT64, shape_of(a)) if arg.dtype == "f8" else (first.dtype, first.shape)
         if arg.role == "inout":
@@ -98,7 +98,7 @@ def _simple(args: Sequence[Arg], arrays: Mapping[str, Any], first: Array) -> boo
     seen: list[Array] = []
     for arg in args:
         a = arrays[arg.name]
-        if a is None:
+        if a is None and arg.optional:
             continue
         if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape or arg.dtype != "T":
             return False

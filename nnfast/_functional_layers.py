@@ -84,7 +84,8 @@ def dense_backward(
         other = "" if needed == "b" else ", what dense returned, or b= to compute it again"
         raise OptionError(f"dense_backward with activation {name!r} needs {needed}={other}")
     backend = following(backend, {"x": x, "w": w, "dy": dy, "y": y, "b": b})
-    a = _dense_arrays(backend, x=x, w=w, dy=dy, y=y, b=b)
+    optional = {name: a for name, a in (("y", y), ("b", b)) if a is not None}
+    a = _dense_arrays(backend, x=x, w=w, dy=dy, **optional)
     x, w, dy = a["x"], a["w"], a["dy"]
     if name in ("gelu", "silu"):
         dy = _backward(name, dense(x, w, a["b"], backend=backend), dy, backend)
@@ -100,7 +101,7 @@ def dense_backward(
 
 
 def _dense_arrays(backend: BackendLike, **given: Any) -> dict[str, Array]:
-    """The arrays of a dense op, checked against each other and as a kernel takes them; None is left out."""
+    """The arrays of a dense op, checked against each other and as a kernel takes them."""
     shapes = {"x": ("N", "I"), "w": ("I", "O"), "b": ("O",), "y": ("N", "O"), "dy": ("N", "O")}
     dtype, arrays = read(given, backend=backend)
     dims: dict[str, int] = {}
@@ -110,9 +111,8 @@ def _dense_arrays(backend: BackendLike, **given: Any) -> dict[str, Array]:
 
 
 def _activation(name: str | None, alpha: float | None) -> tuple[str, float]:
-    if name is None or name == "linear":
-        name = "linear"
-    elif name not in (*FUSED_ACTIVATIONS, *_COMPOSED):
+    name = "linear" if name is None else name
+    if not isinstance(name, str) or name not in ("linear", *FUSED_ACTIVATIONS, *_COMPOSED):
         raise UnknownNameError("activation", name, ("linear", *FUSED_ACTIVATIONS, *_COMPOSED))
     if alpha is None:
         return name, _ALPHA.get(name, 0.0)

@@ -13,7 +13,7 @@ import numpy as np
 from nnfast._functional_call import BackendLike, execute, following, fresh, read
 from nnfast.errors import OptionError
 from nnfast.protocol import OPS
-from nnfast.validation import FLOAT64, Array, features, integer, labels, number, targets, weights
+from nnfast.validation import FLOAT64, Array, features, flag, integer, labels, number, targets, weights
 
 __all__ = [
     "accuracy",
@@ -168,7 +168,7 @@ def _loss(op: str, given: _Given, per_sample: bool, **scalars: float) -> tuple[f
     z, target, weight, backend = given
     normaliser = _total(given)
     total, dz = np.zeros((), FLOAT64), fresh(z.shape, z.dtype, z, backend)
-    losses = fresh(z.shape[:1], z.dtype, z, backend) if per_sample else None
+    losses = fresh(z.shape[:1], z.dtype, z, backend) if flag("per_sample", per_sample) else None
     execute(op, backend, z, target, weight, total, dz, losses, normaliser=normaliser, **scalars)
     return (float(total) / normaliser if losses is None else losses), dz
 

@@ -17,8 +17,8 @@ __all__ = ["refuse_overlap", "shape_of", "writable_on_device"]
 
 
 def shape_of(a: Any) -> tuple[int, ...]:
-    """The shape of anything; of arrays on a device as they say, since NumPy's functions do not take them."""
-    return tuple(a.shape) if hasattr(a, "shape") else np.shape(a)
+    """The shape of an array, here or on a device, as it says; () of what is none, which `writable` refuses."""
+    return tuple(a.shape) if hasattr(a, "shape") else ()
 
 
 def writable_on_device(

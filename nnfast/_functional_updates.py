@@ -17,8 +17,8 @@ from nnfast._functional_call import BackendLike, execute, following, fresh, read
 from nnfast._functional_in_place import in_place
 from nnfast._functional_memory import shape_of
 from nnfast.devices import adopted, takes
-from nnfast.errors import OptionError, ShapeError
-from nnfast.validation import FLOAT64, Array, convert, integer, number
+from nnfast.errors import DTypeError, OptionError, ShapeError
+from nnfast.validation import FLOAT64, Array, convert, flag, host_array, integer, number
 
 __all__ = [
     "adagrad_step",
@@ -60,7 +60,7 @@ def clip_by_global_norm(g: Any, *, clip_norm: float, backend: BackendLike = None
     limit = number("clip_norm", clip_norm, 0)
     backend = following(backend, {"g": g})
     if isinstance(g, np.ndarray):
-        norm = _norm(g)
+        norm = _norm(g.view(np.ndarray))
     else:
         norm = _norm_on_device(g, backend) if not isinstance(backend, str) and takes(backend, g) else 0.0
     in_place("clip_by_global_norm", backend, {"g": g}, clip_norm=limit)
@@ -102,9 +102,10 @@ def sgd_step(
     The learning rate is inside the velocity, as in scikit-learn, not outside, as in PyTorch.
     """
     scalars = {"learning_rate": _rate(learning_rate), "momentum": number("momentum", momentum, 0, 1)}
+    nesterov = flag("nesterov", nesterov)
     if v is None and scalars["momentum"]:
         raise OptionError(f"momentum is {momentum}, which needs v=, an array like p that starts at zeros")
-    in_place("sgd_step", backend, {"p": p, "g": g, "v": v}, **scalars, nesterov=bool(nesterov) and v is not None)
+    in_place("sgd_step", backend, {"p": p, "g": g, "v": v}, **scalars, nesterov=nesterov and v is not None)
 
 
 def adagrad_step(
@@ -171,7 +172,7 @@ def random_search_propose(
     The draws are those of candidate `step` under the seed `key`; `offset` is the index of p's first element among all
     parameters.
     """
-    if mode not in ("perturb", "sample"):
+    if not isinstance(mode, str) or mode not in ("perturb", "sample"):
         raise OptionError(f"mode is {mode!r}; expected 'perturb' or 'sample'")
     scalars = {
         "key": integer("key", key, 0, _KEYS),
@@ -194,6 +195,10 @@ def random_search_accept(
     S ≥ 2. Changes p, sums and best.
     """
     count = number("normaliser", normaliser, 0, low_open=True)
+    for name, a in (("sums", sums), ("best", best)):
+        if not hasattr(a, "shape") or isinstance(a, type):
+            host_array(name, a)
+            raise DTypeError(f"{name} is a {type(a).__name__}; it is updated in place, so it must be an array")
     shapes = shape_of(sums), shape_of(best)
     if shapes[0] != shapes[1] or len(shapes[0]) != 1 or shapes[0][0] < 2:
         raise ShapeError(f"sums has shape {shapes[0]} and best {shapes[1]}; expected both (S,), S at least 2")

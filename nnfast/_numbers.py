@@ -6,13 +6,17 @@ import math
 import numbers
 import operator
 import reprlib
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
-from nnfast.errors import DTypeError, OptionError
+from nnfast.errors import DTypeError, OptionError, UnknownNameError
 
-__all__ = ["flag", "integer", "number", "range_words"]
+__all__ = ["choice", "flag", "integer", "number", "range_words"]
+
+_NO_NUMBERS = (bool, np.bool_, np.timedelta64)  # which Python or NumPy take for real numbers
+LARGEST = 2**63 - 1  # of a whole number without a limit of its own: compiled code counts in 64 bits
 
 
 def number(
@@ -25,7 +29,7 @@ def number(
 ) -> float:
     """A finite number within the range, as float."""
     # The first look is for speed alone: floats are what is nearly always given.
-    if type(value) is float or (not isinstance(value, (bool, np.bool_)) and isinstance(value, numbers.Real)):
+    if type(value) is float or (isinstance(value, numbers.Real) and not isinstance(value, _NO_NUMBERS)):
         try:
             x = float(value)
         except OverflowError:
@@ -45,16 +49,25 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def choice(name: str, value: Any, options: Collection[str]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str) or value not in options:
+        raise UnknownNameError(name, value, options)
+    return value
+
+
 def integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
-    """A whole number within [low, high] as int; 2.0 is not one, nor is True."""
+    """A whole number within [low, high] as int, at most `LARGEST` without `high`; 2.0 is not one, nor is True."""
+    limit = LARGEST if high is None else high
     if not isinstance(value, (bool, np.bool_, np.ndarray)):
         try:
             n = operator.index(value)
         except TypeError:
             pass
         else:
-            if (low is None or n >= low) and (high is None or n <= high):
+            if (low is None or n >= low) and n <= limit:
                 return n
+            high = high if n <= limit else limit
     words = range_words(low, high)
     raise OptionError(f"{name} is {reprlib.repr(value)}; expected a whole number{words and ' ' + words}")
 

@@ -48,10 +48,11 @@ def check_parts(
         raise DTypeError(f"metrics is a list: metrics=[…]; {metrics!r} was given")
     resolved = tuple(resolve(m) for m in metrics)
     names = [m.name for m in resolved]
+    for name in names:
+        _check_name(name)
     if len(set(names)) < len(names):
         raise OptionError(f"a metric is named twice: {names}")
     for metric in resolved:
-        _check_name(metric.name)
         if loss is None:
             raise OptionError("metrics need a loss: it says what the targets are")
         metric.check_model(loss, widths[-1])

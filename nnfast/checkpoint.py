@@ -127,6 +127,8 @@ def restore(model: Model, path: Any, *, check: Callable[[Any], None] | None = No
     before anything changes.
     """
     _check_model(model)
+    if check is not None and not callable(check):
+        raise DTypeError(f"check is {check!r}; expected a function of what the file keeps beside the model")
     stored = read_stored(as_path(path))
     if check is not None:
         check(stored.run)

@@ -185,6 +185,44 @@ def _warmup(argv: list[str]) -> int:
     return 0
 
 
+def _parity(argv: list[str]) -> int:
+    from nnfast.registry import get_backend
+    from nnfast.testing.report import CASES_EACH, KINDS, THOROUGHLY, check_backend
+
+    parser = argparse.ArgumentParser(
+        prog="nnfast parity",
+        description="Try a backend in every way: each op within its limit of the NumPy reference in float64, also with "
+        "hostile numbers, then gradients and whole trainings. 0 if all agrees, else 1.",
+    )
+    parser.add_argument("--backend", metavar="NAME", help="who is tried (default: the one that would compute)")
+    parser.add_argument("--cases", type=int, metavar="N", help=f"generated per op and dtype (default: {CASES_EACH})")
+    parser.add_argument("--thorough", action="store_true", help=f"{THOROUGHLY:,} cases, and ten times all else")
+    parser.add_argument("--op", action="append", metavar="NAME", help="one of several ops (default: all)")
+    parser.add_argument("--only", action="append", choices=KINDS, help="one of several parts (default: all)")
+    parser.add_argument("--dtype", action="append", choices=["float32", "float64"], help="of the ops (default: both)")
+    options = parser.parse_args(argv)
+    cases = options.cases if options.cases is not None else THOROUGHLY if options.thorough else CASES_EACH
+    backend = get_backend(options.backend)
+
+    def on_row(row: Any) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{row.name:<40.40} {row.dtype:8}", end="", file=sys.stderr, flush=True)
+
+    report = check_backend(
+        backend,
+        cases=cases,
+        thorough=options.thorough,
+        ops=options.op,
+        kinds=options.only or (("ops", "gradients") if options.op else KINDS),
+        dtypes=options.dtype or ("float32", "float64"),
+        on_row=on_row,
+    )
+    if sys.stderr.isatty():
+        print(f"\r{'':50}\r", end="", file=sys.stderr)
+    print(report)
+    return 0 if report.passed else 1
+
+
 def _bench(argv: list[str]) -> int:
     import importlib.util
 
@@ -222,5 +260,6 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "inspect": (_inspect, "what is inside a file of a model or of weights"),
     "warmup": (_warmup, "compile the kernels of a backend ahead"),
     "info": (_info, "versions, backends and the machine, for a bug report"),
+    "parity": (_parity, "prove that a backend agrees with the reference"),
     "bench": (_bench, "time nnfast beside other libraries and the machine's limits (needs the checkout)"),
 }

@@ -24,7 +24,6 @@ class Eager:
     """One layer's forward and backward, with what the last forward left for the backward."""
 
     def __init__(self, layer: Layer) -> None:
-        layer._materialise()
         self._layer = layer
         self._lowered: dict[tuple[bool, int], tuple[list[Op], list[Op], Buffer]] = {}
         self._arrays: dict[str, Any] = {}
@@ -35,6 +34,7 @@ class Eager:
         backend = layer.backend
         rows = features("x", x, layer.n_inputs_wanted, layer.dtype, allow_empty=True, backend=backend)
         x = backend.asarray(rows)
+        layer._materialise()  # only now: what is refused draws no weights
         self._layer._training_forwards += training
         self._last = (training, x.shape[1])
         ops, _, y = self._lower(*self._last)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nnfast._numbers import choice
 from nnfast.errors import DataError, DTypeError, OptionError, UnknownNameError
 
 __all__ = ["History"]
@@ -56,8 +57,7 @@ class History:
         `mode` says which way is better: "min", "max", or "auto", which knows losses and the metrics of nnfast.
         Raises UnknownNameError, OptionError where "auto" cannot tell, DataError where no value is finite.
         """
-        if mode not in ("auto", "min", "max"):
-            raise UnknownNameError("mode", mode, ["auto", "min", "max"])
+        choice("mode", mode, ("auto", "min", "max"))
         column = np.asarray(self._column(name), np.float64)
         sign = -1 if mode == "max" or (mode == "auto" and self._higher_is_better(name)) else 1
         if not np.isfinite(column).any():
@@ -66,7 +66,7 @@ class History:
         return self.epochs_of(name)[at], float(column[at])
 
     def _column(self, name: str) -> list[float]:
-        if name not in self.history:
+        if not isinstance(name, str) or name not in self.history:
             raise UnknownNameError("name in the history", name, self.history)
         return self.history[name]
 

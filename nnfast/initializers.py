@@ -7,14 +7,14 @@ weight matrix is (inputs, outputs). Any other callable with this signature works
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from nnfast.errors import DTypeError, ShapeError, UnknownNameError
+from nnfast.errors import DTypeError, OptionError, ShapeError, UnknownNameError
 from nnfast.random import as_rng
-from nnfast.validation import number
+from nnfast.validation import choice, integer, number
 
 if TYPE_CHECKING:
     from nnfast.random import Generator, RngLike
@@ -29,12 +29,17 @@ class Initializer:
     """A named rule with its options. Two with the same name and options are equal."""
 
     def __init__(self, name: str, **options: float) -> None:
-        self.name = name
-        self.options = options
+        self.name = choice("initializer", name, _RULES)
+        if set(options) != ({"scale"} if name == "normal" else set()):
+            raise OptionError(f"the initializer {name!r} has other options than {sorted(options)}; use normal(scale=…)")
+        self.options = {key: number(key, value, 0) for key, value in options.items()}
 
     def __call__(self, shape: Sequence[int], rng: RngLike = None) -> Array:
         """Draw float64 weights of this shape."""
-        return _RULES[self.name](tuple(shape), as_rng(rng), **self.options)
+        if isinstance(shape, str | bytes) or not isinstance(shape, Iterable):
+            raise DTypeError(f"shape is {shape!r}; expected that of a weight matrix, (inputs, outputs)")
+        sizes = tuple(integer(f"shape[{i}]", n, 0) for i, n in enumerate(shape))
+        return _RULES[self.name](sizes, as_rng(rng), **self.options)
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"

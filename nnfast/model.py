@@ -227,7 +227,8 @@ class Model:
         usable and `model.history` complete up to there. Raises an error of `nnfast.errors` before anything changes.
         """
         given = {name: value for name, value in locals().items() if name not in ("self", "X", "y")}
-        return training.fit(self, X, y, training.Settings(**given))
+        with self._programs.fitting():
+            return training.fit(self, X, y, training.Settings(**given))
 
     def train_on_batch(
         self, X: Any, y: Any, *, sample_weight: Any = None, on_gradients: Callable[[Any], None] | None = None

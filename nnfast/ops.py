@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nnfast._numbers import flag, integer
+from nnfast.errors import DTypeError, OptionError
+
 __all__ = ["CUSTOM", "OPS", "Arg", "OpSpec"]
 
 
@@ -45,12 +48,19 @@ class OpSpec:
         flops: int | Callable[[Mapping[str, int], frozenset[str]], int] = 0,
         by_rows: bool = False,
     ) -> None:
+        for said, text in (("name", name), ("signature", signature), ("equation", equation)):
+            if not isinstance(text, str):
+                raise DTypeError(f"{said} of an op is {text!r}; expected text")
+        if not name.isidentifier():
+            raise OptionError(f"name of an op is {name!r}; expected a word as Python takes for a name")
+        if not callable(flops):
+            integer(f"op {name!r}: flops", flops, 0)
         self.name = name
         self.signature = signature
         self.equation = equation
-        self.scalars = tuple(scalars)
-        self.attributes = tuple(attributes)
-        self.by_rows = by_rows
+        self.scalars = _words(f"op {name!r}: scalars", scalars)
+        self.attributes = _words(f"op {name!r}: attributes", attributes)
+        self.by_rows = flag(f"op {name!r}: by_rows", by_rows)
         self.args = _parse(signature)
         self._flops = flops
 
@@ -64,6 +74,15 @@ class OpSpec:
         return f"OpSpec({self.name}: {self.signature})"
 
 
+def _words(said: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of keywords, as they stand in a call."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise DTypeError(f"{said} are {names!r}; expected a list of names")
+    if not all(isinstance(name, str) and name.isidentifier() for name in names) or len(set(names)) < len(names):
+        raise OptionError(f"{said} are {list(names)!r}; expected names, each once")
+    return tuple(names)
+
+
 def _parse(signature: str) -> tuple[Arg, ...]:
     before, _, after = signature.partition("->")
     args = []
@@ -72,10 +91,12 @@ def _parse(signature: str) -> tuple[Arg, ...]:
             name, _, rest = word.partition("[")
             shape, closed, marks = rest.partition("]")
             if not (name.isidentifier() and closed):
-                raise ValueError(f"cannot read {word!r} in the signature {signature!r}; write name[N,I], then ! ? :f8")
+                raise OptionError(f"cannot read {word!r} in the signature {signature!r}; write name[N,I], then ! ? :f8")
             kind = marks.partition(":")[2].rstrip("?!") or "T"
             role = "inout" if "!" in marks else side
             args.append(Arg(name, role, tuple(filter(None, shape.split(","))), kind, "?" in marks))
+    if not args or len({arg.name for arg in args}) < len(args):
+        raise OptionError(f"the signature {signature!r} must name arrays, each once")
     return tuple(args)
 
 

@@ -38,6 +38,8 @@ def register_op(spec: OpSpec, *, reference: Kernel, numba: Any = None, cuda: Any
     if not callable(reference):
         raise OptionError(f"op {spec.name!r}: reference is {reference!r}; every op needs its NumPy kernel, the judge")
     for arg in spec.args:
+        if arg.dtype not in ("T", "f8", "label"):
+            raise OptionError(f"op {spec.name!r}: {arg.name} has the dtype {arg.dtype!r}; known are f8 and label")
         if arg.dtype == "label" and len(arg.shape) != 2:
             wanted = "[N,O]: rows, or one index for each row"
             raise OptionError(f"op {spec.name!r}: {arg.name} is a label, and those have the shape {wanted}")
@@ -80,7 +82,10 @@ def _check_body(spec: OpSpec, body: Any) -> None:
     """A body takes as many arguments as its spec gives it; a factory takes the attributes by keyword."""
     if not callable(body):
         raise OptionError(f"op {spec.name!r}: numba is {body!r}; expected a function that Numba can compile")
-    parameters = inspect.signature(getattr(body, "py_func", body)).parameters
+    try:
+        parameters = inspect.signature(getattr(body, "py_func", body)).parameters
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"op {spec.name!r}: numba has no signature that can be read ({error})") from error
     if spec.attributes:
         if set(parameters) != set(spec.attributes):
             wanted = ", ".join(spec.attributes)

@@ -71,6 +71,8 @@ class Predictor:
         if not isinstance(out, np.ndarray) or out.dtype != self._dtype:
             given = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
             raise DTypeError(f"out must be a NumPy array of {self._dtype}; given: {given}")
+        if hasattr(out, "mask"):
+            raise DTypeError("out is a masked array, and its mask would not be looked at; give out.data")
         if not (out.flags.c_contiguous and out.flags.writeable):
             raise DTypeError("out must be C-contiguous and writable; give np.empty(...) or a part of it by rows")
         if out.shape != self._out_shape:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from _thread import allocate_lock, get_ident  # `threading` would cost a millisecond of import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["Programs"]
 
 
+_all: WeakSet[Programs] = WeakSet()
+
+
+def _after_fork() -> None:
+    for programs in list(_all):
+        programs.leave_others()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Programs:
     """Lowers one model and keeps the runners of its Programs."""
 
@@ -29,7 +43,11 @@ class Programs:
         self._named: dict[tuple[str, ...], list[tuple[Any, str]]] = {}  # see `_owners`
         self._lock = allocate_lock()
         self._running_in: int | None = None  # the thread that is in a step
+        self._changing = False  # whether that step changes the model
+        self._torn = False  # whether a fork caught another thread in such a step: the model's numbers are not whole
+        self._fitted_by: dict[str, tuple[int]] = {}  # the thread that fits the model now, if any
         self.fuse = True  # whether activations may join the dense op before them; tests switch it off
+        _all.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_model": self._model, "fuse": self.fuse}  # runners are compiled again, not copied
@@ -39,20 +57,43 @@ class Programs:
         self.fuse = state["fuse"]
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self, *, changes: bool = True) -> Iterator[None]:
         """One run at a time per model: other threads wait; a call from inside a step of the same model is refused."""
         if self._running_in == get_ident():
             raise StateError("this model is in the middle of a step; call it between steps, from a callback's on_epoch")
+        if self._torn:
+            raise StateError("another thread was changing this model when the process was forked: make or load it anew")
         with self._lock:
-            self._running_in = get_ident()
+            self._running_in, self._changing = get_ident(), changes
             try:
                 yield
             finally:
                 self._running_in = None
 
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """One `fit` at a time per model: another, from a callback or from another thread, is refused."""
+        mine = (get_ident(),)  # another object each time
+        try:
+            if self._fitted_by.setdefault("now", mine) is not mine:  # one step even between threads
+                raise StateError("this model is being fitted already; no callback and no thread must fit it again")
+            yield
+        finally:
+            if self._fitted_by.get("now") is mine:
+                del self._fitted_by["now"]
+
     def run(self, runner: Runner, job: Job) -> Result:
-        with self.exclusive():
+        with self.exclusive(changes=job.learning_rates is not None):
             return runner.run(job)
+
+    def leave_others(self) -> None:
+        """In a forked child: what another thread of the parent was at with this model, nobody will ever end."""
+        if self._lock.locked() and self._running_in != get_ident():
+            self._lock, self._running_in, self._torn = allocate_lock(), None, self._torn or self._changing
+            self._compiled.clear()  # the memory of a runner is as it was in the middle of a step
+        if self._fitted_by.get("now", (get_ident(),))[0] != get_ident():
+            self._fitted_by.clear()
+            self._model._session = None
 
     def penalized(self, program: Program) -> bool:
         """Whether any penalty of the Program has a strength other than 0 now."""

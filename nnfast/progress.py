@@ -29,7 +29,7 @@ class Progress:
     @staticmethod
     def of(verbose: int, epochs: int) -> Progress:
         """A bar on a terminal where rich is installed, else plain lines, on stderr; verbose=2: each epoch on stdout."""
-        if verbose not in (0, 1, 2):
+        if not isinstance(verbose, int | np.integer) or verbose not in (0, 1, 2):
             raise OptionError(f"verbose must be 0 (silent), 1 (progress) or 2 (a line per epoch), not {verbose!r}")
         if verbose == 0 or epochs == 0:
             return Progress()

@@ -10,20 +10,23 @@ Dimensions: N rows, C classes.
 from __future__ import annotations
 
 import math
+import os
 import reprlib
 import sys
 from typing import Any
 
 import numpy as np
 
-from nnfast._numbers import flag, integer, number, range_words
+from nnfast._numbers import choice, flag, integer, number, range_words
 from nnfast.devices import adopted, device_of, takes
-from nnfast.errors import DataError, DTypeError, ShapeError
+from nnfast.errors import DataError, DTypeError, OptionError, ShapeError
 
 __all__ = [
     "any_array",
+    "choice",
     "convert",
     "features",
+    "file_name",
     "flag",
     "host_array",
     "integer",
@@ -50,6 +53,17 @@ _KINDS = {
     "m": "turn time differences into numbers first, as in dt / np.timedelta64(1, 's')",
     "V": "take the fields that you need as columns of numbers, or use .astype(np.float32)",
 }
+
+
+def file_name(name: str, given: Any) -> str:
+    """A path as text. Raises DTypeError for what is none, OptionError for an impossible one."""
+    try:
+        path = os.fsdecode(given)
+    except TypeError:
+        raise DTypeError(f"{name} is {given!r}; expected a str or a pathlib.Path") from None
+    if not path or "\0" in path:
+        raise OptionError(f"{name} is {path!r}, which names no file")
+    return path
 
 
 def working_dtype(dtype: Any) -> DType:

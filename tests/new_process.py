@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +21,12 @@ def output_of(code: str, *arguments: object) -> str:
     done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def copy_sources(folder: Path) -> Path:
+    """The library as it is now, in folder/nnfast, for processes that an edit meanwhile must not disturb."""
+    copy, ignore = folder / "nnfast", shutil.ignore_patterns("__pycache__")
+    for name, place in (("nnfast", copy), ("nnfast.kernels", copy / "kernels")):
+        found = importlib.import_module(name).__file__
+        shutil.copytree(Path(found).parent, place, ignore=ignore, dirs_exist_ok=True)
+    return copy

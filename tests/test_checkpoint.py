@@ -170,6 +170,7 @@ def test_a_model_that_only_predicts_and_one_never_trained(backend, path):
 
 
 def test_files_move_between_backends_and_dtypes(path):
+    pytest.importorskip("numba")
     model = classifier(backend="numba")
     fit(model)
     twin = passed(model, path, backend="numpy")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
-import subprocess
 import sys
 
 import pytest
+from batteries.child import answer_of
+from damaged_files import content
+from failing_saves import CALLS, failing_in_turn
 from small_models import classifier, fit
-from test_checkpoint_files import content
 
 import nnfast as nn
 from nnfast import checkpoint
@@ -90,39 +90,20 @@ def test_links_are_followed_and_permissions_kept(tmp_path, trained):
 
 
 @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_whatever_call_fails_a_whole_file_is_left(path, trained, monkeypatch, fault):
+def test_whatever_call_fails_a_whole_file_is_left(path, trained, fault):
     old = classifier(rng=9)
-    real = {name: getattr(os, name) for name in ("open", "write", "fsync", "fchmod", "lseek", "replace")}
-    outcomes = []
-    for turn in range(1, 100):
-        with monkeypatch.context() as patch:
-            old.save(path)
-            before, calls = path.read_bytes(), []
-
-            def instead(name, *arguments, calls=calls, turn=turn, **options):
-                calls.append(name)
-                if len(calls) == turn:
-                    raise fault
-                return real[name](*arguments, **options)
-
-            for name in real:
-                patch.setattr(os, name, lambda *a, name=name, **k: instead(name, *a, **k))
-            try:
-                trained.save(path)
-                outcome = "saved"
-            except (CheckpointError, KeyboardInterrupt) as error:
-                outcome = calls[turn - 1]
-                assert isinstance(error, type(fault) if isinstance(fault, KeyboardInterrupt) else OSError)  # noqa: PT017
-        after = path.read_bytes()
-        moved = "replace" in calls[: turn - 1]  # what failed came after the new file had its place
+    old.save(path)
+    before, outcomes = path.read_bytes(), []
+    for a_try in failing_in_turn(lambda: old.save(path), lambda: trained.save(path), fault):
+        moved = "replace" in a_try.before  # what failed came after the new file had its place
+        kind = type(fault) if isinstance(fault, KeyboardInterrupt) else CheckpointError
+        assert a_try.failed is None or isinstance(a_try.error, kind)
         assert content(checkpoint.load(path, backend="numpy")) == content(trained if moved else old)
-        assert moved or after == before
+        assert moved or path.read_bytes() == before
         assert [p.name for p in path.parent.iterdir()] == [path.name]
-        outcomes.append(outcome)
-        if outcome == "saved":
-            break
-    assert outcomes[-1] == "saved"
-    assert set(real) <= set(outcomes)  # each kind of call has failed once
+        outcomes.append(a_try.failed)
+    assert outcomes[-1] is None
+    assert set(CALLS) - {"rename"} <= set(outcomes)  # each kind of call has failed once
     first = [name for name in outcomes if name in ("write", "fsync", "replace")]
     assert first[-3:] == ["fsync", "replace", "fsync"]  # the file, its name, the folder
 
@@ -169,64 +150,11 @@ def test_where_files_cannot_be_locked(path, trained, monkeypatch):
     assert content(checkpoint.load(path, backend="numpy")) == content(trained)
 
 
-KILL = """
-import json, os, random, signal, sys, time
-import numpy as np, nnfast as nn
-from nnfast import checkpoint
-from nnfast.storage import stored as _stored
-from nnfast.storage.file_format import write
-path, kills, naive = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "naive"
-model = nn.Model([nn.Dense(500, 500)], backend="numpy", rng=0)
-model.save(path)
-random.seed(1)
-def save():
-    if not naive:
-        return model.save(path)
-    with open(path, "wb") as file:
-        write(file, *_stored.content(model, None))
-good, broken, numbers = 0, 0, set()
-for kill in range(kills):
-    before = os.stat(path).st_mtime_ns
-    child = os.fork()
-    if not child:
-        try:
-            for i in range(100000):
-                model.parameters = np.full(model.parameters.shape, 1000.0 * kill + i % 1000)
-                save()
-        finally:
-            os._exit(1)
-    while os.stat(path).st_mtime_ns == before:
-        time.sleep(0.001)
-    time.sleep(random.uniform(0, 0.03))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), status
-    try:
-        found = np.unique(checkpoint.load(path, backend="numpy").get_weights()[0])
-    except nn.errors.CheckpointError:
-        broken += 1
-        model.save(path)
-        continue
-    good += len(found) == 1
-    numbers.add(found[0])
-model.save(path)
-left = len(os.listdir(os.path.dirname(path)))
-print(json.dumps({"good": good, "broken": broken, "different": len(numbers), "left": left}))
-"""
-
-
-def killed(path, kills, how):
-    command = [sys.executable, "-c", KILL, str(path), str(kills), how]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
-def test_kill_while_saving(path, kills):
-    safe = killed(path, kills, "safe")
+def test_kill_while_saving(path):
+    kills = 10
+    safe = answer_of("batteries.killed_saves", path, kills, "safe")
     assert (safe["good"], safe["broken"], safe["left"]) == (kills, 0, 1)
     assert safe["different"] == kills  # each child had saved something
-    naive = killed(path, kills, "naive")
-    assert naive["broken"] > 0, "the test kills at harmless moments only"
+    careless = answer_of("batteries.killed_saves", path, kills, "careless")
+    assert careless["broken"] > 0, "the test kills at harmless moments only"

@@ -21,6 +21,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from new_process import copy_sources
 
 numba = pytest.importorskip("numba")
 cache = importlib.import_module("nnfast.kernels.numba_cpu.cache")
@@ -243,6 +244,20 @@ def test_links_and_pipes_in_the_place_of_a_file(place, tmp_path):
     path.unlink()
     os.mkfifo(path)
     recovers(path)
+    path.unlink()
+    path.mkdir()
+    recovers(path)
+
+
+def test_one_warning_where_a_file_can_be_neither_read_nor_written_anew(place):
+    make()
+    (path,) = kept(place)
+    path.unlink()
+    (path / "something").mkdir(parents=True)
+    forget()
+    with pytest.warns(RuntimeWarning, match=r"^nnfast: recompiling .*; 'add 1\.0' is compiled, but not kept") as seen:
+        assert answer(make()) == 2.0
+    assert len(seen) == 1
 
 
 # --- who may write here ---
@@ -610,14 +625,6 @@ def show(compiled, x):
     result = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(compiled.address)(x)
     print(result, *cache.statistics()[:2])
 """
-
-
-def copy_sources(folder):
-    ignore = shutil.ignore_patterns("__pycache__")
-    copy = folder / "nnfast"
-    shutil.copytree(Path(sys.modules["nnfast"].__file__).parent, copy, ignore=ignore)
-    shutil.copytree(Path(cache.__file__).parents[1], copy / "kernels", ignore=ignore, dirs_exist_ok=True)
-    return copy
 
 
 @pytest.fixture(scope="module", autouse=True)

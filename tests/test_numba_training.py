@@ -11,7 +11,8 @@ import threading
 
 import numpy as np
 import pytest
-from small_models import Spy, X, Y, classifier, fit
+from new_process import output_of, posix
+from small_models import WIDE_X, WIDE_Y, Spy, X, Y, classifier, fit, wide
 
 import nnfast as nn
 
@@ -20,8 +21,6 @@ modes = importlib.import_module("nnfast.kernels.numba_cpu.modes")
 compiled = pytest.mark.skipif(not modes.COMPILED, reason="one of Numba's switches is set: programs are walked op by op")
 
 THREADS = (1, 2, 3)
-WIDE_X = np.random.default_rng(0).standard_normal((150, 64)).astype(np.float32)
-WIDE_Y = np.random.default_rng(1).integers(0, 10, 150)
 
 
 @pytest.fixture(params=THREADS)
@@ -30,21 +29,6 @@ def threads(request):
     nn.set_num_threads(request.param)
     yield request.param
     nn.set_num_threads(before)
-
-
-def wide(backend="numba", optimizer=None, dtype="float32", hidden=256, **settings):
-    """Large enough that all ways of splitting the work are taken: parts, and weight gradients cut by inputs."""
-    layers = [
-        nn.Dense(64, hidden, "he_normal", weight_l2=1e-4, bias_l1=1e-4),
-        nn.ReLU(),
-        nn.Dropout(0.2),
-        nn.Dense(hidden, 40, "he_normal"),
-        nn.Tanh(),
-        nn.Dense(40, 10),
-    ]
-    optimizer = optimizer or nn.Adam(0.003, decay=1e-3)
-    loss = settings.pop("loss", None) or nn.SoftmaxCrossEntropy()
-    return nn.Model(layers, loss, optimizer, ["accuracy"], backend=backend, dtype=dtype, rng=0, **settings)
 
 
 OPTIMIZERS = {
@@ -190,19 +174,23 @@ def test_bits_are_those_of_another_process():
     assert len(ends) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@posix
 def test_training_goes_on_after_a_fork(threads):
-    alone = bits(wide())
-    model = wide()
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(write, b"yes" if bits(model) == alone else b"no!")
-        os._exit(0)
-    assert os.read(read, 3) == b"yes"
-    os.waitpid(child, 0)
-    assert bits(model) == alone
+    """In a process of its own: JAX, where another test has begun with it, warns of every fork of its process."""
+    code = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import nnfast as nn
+from test_numba_training import bits, wide
+nn.set_num_threads(int(sys.argv[2]))
+alone, model = bits(wide()), wide()
+child = os.fork()
+if not child:
+    signal.alarm(50)  # rather than hang
+    os._exit(0 if bits(model) == alone else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bits(model) == alone)
+"""
+    assert output_of(code, os.path.dirname(__file__), threads) == "0 True"
 
 
 # What plain Python does in between.

@@ -249,14 +249,18 @@ def test_program_prints_its_table_and_draws_its_picture(name, tmp_path):
     assert drawn(file)
 
 
-@pytest.mark.parametrize(("name", "tables"), [("random_search", 4), ("optimizers", 8), ("regression", 8)])
-def test_all_runs_every_row(name, tables, tmp_path):
+@pytest.mark.parametrize(
+    ("program", "tables"),
+    [(random_search, 4), (optimizers, 8), (regression, 8)],
+    ids=["random_search", "optimizers", "regression"],
+)
+def test_all_runs_every_row(program, tables, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     file = tmp_path / "picture.png"
-    done = call(f"nnfast.examples.{name}", "--all", "--epochs", "2", "--seed", "5", "--plot", str(file))
-    assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^2 epochs on \w+ in", done.stdout, re.MULTILINE)) == tables
-    assert "expected accuracy" not in done.stdout  # the book's figures are those of seed 0
+    assert program.main(["--all", "--epochs", "2", "--seed", "5", "--plot", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert len(re.findall(r"^2 epochs on \w+ in", out, re.MULTILINE)) == tables
+    assert "expected accuracy" not in out  # the book's figures are those of seed 0
     assert drawn(file)
 
 

@@ -2,59 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from resuming import OPTIMIZERS, interrupted, same, trained_in_spite_of
 from small_models import TARGETS, X, Y, classifier, fit, regressor
 
 import nnfast as nn
 from nnfast.errors import CheckpointError, DTypeError
-
-OPTIMIZERS = {
-    "sgd": lambda: nn.SGD(0.5, decay=1e-2, momentum=0.9, clip_norm=0.3),
-    "adagrad": lambda: nn.Adagrad(0.1),
-    "rmsprop": lambda: nn.RMSprop(0.01),
-    "adam": lambda: nn.Adam(0.02, decay=1e-3),
-    "adamw": lambda: nn.AdamW(0.02, weight_decay=0.1),
-    "schedule": lambda: nn.Adam(nn.schedules.CosineDecay(0.05, 30, warmup=5)),
-}
-
-
-class Stop(nn.Callback):
-    """Ends a training after so many steps, as a power cut would: by an error."""
-
-    def __init__(self, step):
-        self.every_steps = step
-
-    def on_step(self, model, step):
-        raise InterruptedError
-
-
-def interrupted(model, path, step, *args, **options):
-    """Train `model` up to a step, writing checkpoints every step, then fail."""
-    saver = nn.ModelCheckpoint(path, every_steps=1)
-    callbacks = [*options.pop("callbacks", ()), Stop(step), saver]
-    with pytest.raises(InterruptedError):
-        model.fit(*args, callbacks=callbacks, verbose=0, **options)
-
-
-def same(one, two):
-    np.testing.assert_array_equal(one.parameters, two.parameters)
-    assert one._buffers.slots.keys() == two._buffers.slots.keys()
-    for name, slot in one._buffers.slots.items():
-        np.testing.assert_array_equal(slot, two._buffers.slots[name])
-    assert one.optimizer.steps == two.optimizer.steps
-    assert one._epochs == two._epochs
-    assert one.history.history == two.history.history
-    assert one.history.validated == two.history.validated
-
 
 KINDS = {
     "shuffled batches": ((X, Y), {"batch_size": 32}),
@@ -287,37 +244,10 @@ def test_bad_settings():
 
 # ---- kill -9 --------------------------------------------------------------------------------------------------------
 
-PROGRAM = """
-import sys
-sys.path.insert(0, {tests!r})
-import nnfast as nn
-from small_models import X, Y, classifier
-model = classifier(backend={backend!r})
-print("ready", flush=True)
-watch = [nn.EarlyStopping(patience=1000), nn.ModelCheckpoint({path!r}, every=3, every_steps=7)]
-model.fit(X, Y, epochs={epochs}, batch_size=32, verbose=0, callbacks=watch, resume={path!r})
-print("done", flush=True)
-"""
-
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_again_and_again_it_ends_with_the_same_bits(backend, tmp_path, kills):
-    path, epochs = tmp_path / "run.nnfast", 40 * kills
-    whole, chance = classifier(backend=backend), random.Random(kills)
-    whole.fit(X, Y, epochs=epochs, batch_size=32, verbose=0, callbacks=[nn.EarlyStopping(patience=1000)])
-    code = PROGRAM.format(tests=os.path.dirname(__file__), backend=backend.name, path=str(path), epochs=epochs)
-    killed = 0
-    for _ in range(kills):
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"ready\n"
-            time.sleep(chance.uniform(0, 0.25))
-            child.send_signal(signal.SIGKILL)
-            killed += b"done" not in child.stdout.read()
-        if path.exists():
-            nn.load(path, backend=backend)
+def test_killed_again_and_again_it_ends_with_the_same_bits(backend, tmp_path):
+    kills = 4
+    killed, model, whole = trained_in_spite_of(kills, tmp_path / "run.nnfast", backend.name)
     assert killed > kills // 2
-    model = classifier(backend=backend)
-    model.fit(X, Y, epochs=epochs, batch_size=32, verbose=0, callbacks=[nn.EarlyStopping(patience=1000)], resume=path)
     same(whole, model)

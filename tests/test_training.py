@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 
 import numpy as np
 import pytest
+from new_process import output_of, posix
 from small_models import TARGETS, Spy, X, Y, classifier, fit, regressor
 
 import nnfast as nn
 from nnfast.errors import NonFiniteWarning
 from nnfast.random import permutation
+from nnfast.training.tally import Tally
 
 # ---- reproducibility ------------------------------------------------------------------------------------------------
 
@@ -31,6 +34,18 @@ def test_where_jobs_are_cut_changes_nothing(monkeypatch):
     single = classifier()
     assert fit(single) == expected
     np.testing.assert_array_equal(single.parameters, whole.parameters)
+
+
+def test_values_do_not_depend_on_how_many_epochs_come_at_once():
+    """Where jobs are cut depends on how long they take, so the history would hold that in its last bits."""
+    rng = np.random.default_rng(0)
+    sums, weights, rows = rng.random((33 * 7, 2)), rng.random(33 * 7), rng.integers(1, 60, 7)
+    whole = Tally((), (), rows, penalized=True).add(sums, weights)
+    for cut in (1, 7, 14, 100):
+        pieces = Tally((), (), rows, penalized=True)
+        found = [pieces.add(sums[i : i + cut], weights[i : i + cut]) for i in range(0, len(sums), cut)]
+        for name, column in whole.items():
+            np.testing.assert_array_equal(np.concatenate([values[name] for values in found if values]), column)
 
 
 def test_training_in_pieces_is_training_at_once():
@@ -313,6 +328,73 @@ def test_steps_by_several_threads_are_numbered_one_by_one():
         twin.train_on_batch(X, Y)
     assert model.optimizer.steps == 60
     np.testing.assert_array_equal(model.parameters, twin.parameters)
+
+
+def test_of_two_threads_that_fit_one_model_one_is_refused(monkeypatch):
+    """At whatever moment the second one comes: here while the first prepares its data."""
+    model, twin, refused = classifier(), classifier(), []
+    prepare = nn.training.fit.prepare
+
+    def second():
+        try:
+            fit(model)
+        except nn.errors.StateError as error:
+            refused.append(str(error))
+
+    def interrupted(*arguments, **options):
+        if threading.current_thread() is threading.main_thread():
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join(20)
+        return prepare(*arguments, **options)
+
+    monkeypatch.setattr("nnfast.training.fit.prepare", interrupted)
+    history = fit(model)
+    assert len(refused) == 1
+    assert "fitted already" in refused[0]
+    monkeypatch.undo()
+    assert history == fit(twin)
+    np.testing.assert_array_equal(model.parameters, twin.parameters)
+    fit(model)  # nobody has kept the model
+
+
+@posix
+@pytest.mark.parametrize("call", ["fit", "predict"])
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not(call):
+    """A model that another thread was changing says so; one that it was asking answers."""
+    code = """
+import os, signal, sys, threading
+sys.path.insert(0, sys.argv[1])
+from small_models import X, Y, nn
+class Slow(nn.PythonLayer):
+    def compute(self, x, training):
+        inside.set()
+        leave.wait(20)
+        return x
+    def gradient(self, dy):
+        return dy
+inside, leave = threading.Event(), threading.Event()
+model = nn.Model([nn.Dense(2, 3), Slow()], nn.SoftmaxCrossEntropy(), nn.SGD(0.1), backend="numpy", rng=0)
+calls = {"fit": lambda: model.fit(X, Y, verbose=0), "predict": lambda: model.predict(X)}
+thread = threading.Thread(target=calls[sys.argv[2]])
+thread.start()
+inside.wait(20)
+child = os.fork()
+leave.set()
+if child:
+    thread.join()
+    print(model.optimizer.steps, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+else:
+    signal.alarm(30)  # rather than hang
+    for call in calls.values():
+        try:
+            call()
+        except nn.errors.StateError as error:
+            assert "when the process was forked" in str(error)
+            os._exit(3)
+    os._exit(0)
+"""
+    assert output_of(code, os.path.dirname(__file__), call) == {"fit": "1 3", "predict": "0 0"}[call]
 
 
 def test_measuring_takes_batches_that_stay_small():

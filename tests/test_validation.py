@@ -333,7 +333,7 @@ def test_number_keeps_to_its_range():
 def test_integer():
     assert integer("n", np.int32(3), 1) == 3
     assert type(integer("n", np.int32(3))) is int
-    assert integer("n", 2**64 - 1, 0) == 2**64 - 1
+    assert integer("n", 2**64 - 1, 0, 2**64 - 1) == 2**64 - 1
     with pytest.raises(OptionError, match="n is 0; expected a whole number of at least 1"):
         integer("n", 0, 1)
     with pytest.raises(OptionError, match="from 0 to 3"):

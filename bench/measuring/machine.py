@@ -21,7 +21,7 @@ import numpy as np
 from measuring import overheads
 from measuring.workers import allowed_cpus
 
-__all__ = ["bandwidth", "blas_peak", "facts", "limits"]
+__all__ = ["bandwidth", "blas_peak", "facts", "limits", "load"]
 
 MEMORY = 192 << 20  # bytes: far more than any cache
 THREADED = 4 << 20  # bytes per share from which one call takes so long that handing over Python's lock does not count
@@ -41,11 +41,31 @@ def facts(threads: int) -> dict[str, Any]:
         "memory": _memory(),
         "threads": threads,
         "pinned to": allowed_cpus(threads),
-        "load before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load before": load(),
         "time": time.strftime("%Y-%m-%d %H:%M"),
         "machine": platform.machine(),
         "peers": _versions(),
     }
+
+
+def load(seconds: float = 1.0) -> float | None:
+    """How many processors others keep busy just now; the average of the last minute where Linux does not tell.
+
+    That average would still hold the installation which `make bench` begins with.
+    """
+    try:
+        before = _ticks()
+        time.sleep(seconds)
+        (busy, all_of_it), cpus = np.subtract(_ticks(), before), os.cpu_count() or 1
+        return float(busy / all_of_it * cpus) if all_of_it else None
+    except (OSError, ValueError):
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _ticks() -> tuple[int, int]:
+    """Of all processors together since the machine began: busy (for others than the host, too), and all."""
+    fields = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(fields) - fields[3] - fields[4], sum(fields)  # without idle and waiting for a disk
 
 
 def _caches() -> str:

@@ -81,7 +81,7 @@ class _Process:
         """Keep a warning, the first of its kind, until the work is done: a filter may turn it into an exception."""
         if kind not in self.warned:
             self.warned.add(kind)
-            self.unsaid.append(f"nnfast: {text}")
+            self.unsaid.append(text)
 
 
 _process = _Process()
@@ -119,8 +119,8 @@ def compile_cfunc(
             _process.statistics = Statistics(hits + hit, misses + 1 - hit, seconds + time.perf_counter() - start)
             _process.made[name] = compiled
         unsaid, _process.unsaid = _process.unsaid, []
-    for text in unsaid:
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    if unsaid:  # one warning, also where a file can be neither read nor written anew
+        warnings.warn(f"nnfast: {'; '.join(unsaid)}", RuntimeWarning, stacklevel=2)
     return compiled
 
 

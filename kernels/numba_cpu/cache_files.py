@@ -70,6 +70,8 @@ def write(path: Path, content: bytes) -> None:
     try:
         with open(handle, "wb") as file:
             file.write(content)
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # an empty folder may be in its place, and no file replaces one
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):

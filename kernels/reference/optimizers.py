@@ -23,8 +23,9 @@ def sgd_step(p: Array, g: Array, v: Array | None, *, learning_rate: float, momen
     v *= momentum
     v -= step
     if nesterov:
-        p += momentum * v
-        p -= step
+        change = momentum * v
+        change -= step
+        p += change  # as one sum, so that p is rounded once
     else:
         p += v
 

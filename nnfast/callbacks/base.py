@@ -72,7 +72,7 @@ class CallbackList:
     """All callbacks of one `fit`, called when they are due."""
 
     def __init__(self, callbacks: Iterable[Any], on_gradients: Callable[[Any], None] | None) -> None:
-        if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        if isinstance(callbacks, Callback | str | bytes) or not isinstance(callbacks, Iterable):
             raise DTypeError(f"callbacks is a list: callbacks=[…]; {callbacks!r} was given")
         self._callbacks = [c if isinstance(c, Callback) else _Function(c) for c in callbacks]
         for c in self._callbacks:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnfast.callbacks.base import Logs
 from nnfast.callbacks.monitoring import Monitoring
-from nnfast.errors import DTypeError
-from nnfast.validation import flag, integer
+from nnfast.validation import file_name, flag, integer
 
 if TYPE_CHECKING:
     from nnfast.history import History
@@ -41,10 +39,7 @@ class ModelCheckpoint(Monitoring):
         mode: str = "auto",
     ) -> None:
         super().__init__(monitor, 0, mode, every)
-        try:
-            self.path = Path(os.fsdecode(os.fspath(path)))
-        except TypeError:
-            raise DTypeError(f"path is {path!r}; expected the name of a file") from None
+        self.path = Path(file_name("path", path))
         self.every_steps = None if every_steps is None else integer("every_steps", every_steps, 1)
         self.keep_best = flag("keep_best", keep_best)
         self._saved: int | None = None

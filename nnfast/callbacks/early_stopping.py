@@ -8,7 +8,7 @@ import numpy as np
 
 from nnfast.callbacks.base import Logs
 from nnfast.callbacks.monitoring import Monitoring
-from nnfast.validation import integer
+from nnfast.validation import flag, integer
 
 if TYPE_CHECKING:
     from nnfast.history import History
@@ -39,7 +39,7 @@ class EarlyStopping(Monitoring):
     ) -> None:
         super().__init__(monitor, min_delta, mode, every)
         self.patience = integer("patience", patience, 1)
-        self.restore_best = bool(restore_best)
+        self.restore_best = flag("restore_best", restore_best)
 
     def _start(self, name: str, *, higher: bool) -> None:
         super()._start(name, higher=higher)

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nnfast.callbacks.base import Callback, Logs
-from nnfast.errors import DTypeError, OptionError
+from nnfast.errors import OptionError
 from nnfast.optimizers.base import GradientOptimizer
-from nnfast.validation import flag, integer
+from nnfast.validation import file_name, flag, integer
 
 if TYPE_CHECKING:
     from nnfast.history import History
@@ -34,7 +34,7 @@ class CSVLogger(Callback):
     def __init__(self, path: Any, separator: str = ",", append: bool = False, *, every: int = 1) -> None:
         if not isinstance(separator, str) or len(separator) != 1 or separator.isalnum() or separator in '+-."\n\r':
             raise OptionError(f"separator is {separator!r}; expected one character that is in no number, such as ';'")
-        self.path = _path("path", path)
+        self.path = file_name("path", path)
         self.separator = separator
         self.append = flag("append", append)
         self.every = integer("every", every, 1)
@@ -142,7 +142,7 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: Any, *, every: int = 1) -> None:
-        self.folder = _path("folder", folder)
+        self.folder = file_name("folder", folder)
         self.every = integer("every", every, 1)
         self._begin()
 
@@ -223,13 +223,6 @@ def _up_to(rows: bytes, separator: str, last: int) -> tuple[int, int]:
             break
         length, found = length + len(line), found + 1
     return length, found
-
-
-def _path(name: str, given: Any) -> str:
-    try:
-        return os.fsdecode(given)
-    except TypeError:
-        raise DTypeError(f"{name} is {given!r}; expected a name, as a string or a pathlib.Path") from None
 
 
 def _summary_writer() -> Any:

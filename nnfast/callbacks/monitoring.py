@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nnfast.callbacks.base import Callback, Logs
-from nnfast.errors import UnknownNameError
-from nnfast.validation import integer, number
+from nnfast.errors import DTypeError, UnknownNameError
+from nnfast.validation import choice, integer, number
 
 if TYPE_CHECKING:
     from nnfast.model import Model
@@ -24,11 +24,11 @@ class Monitoring(Callback):
     """
 
     def __init__(self, monitor: str | None, min_delta: float, mode: str, every: int) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise UnknownNameError("mode", mode, ["auto", "min", "max"])
+        if monitor is not None and not isinstance(monitor, str):
+            raise DTypeError(f"monitor is {monitor!r}; expected a name of the history, such as 'val_loss'")
         self.monitor = monitor
         self.min_delta = number("min_delta", min_delta, 0)
-        self.mode = mode
+        self.mode = choice("mode", mode, ("auto", "min", "max"))
         self.every = integer("every", every, 1)
         self._start("loss", higher=mode == "max")
 

@@ -85,7 +85,7 @@ class Accuracy_Regression(Accuracy):
 
     def init(self, y: Any, reinit: bool = False) -> None:
         """precision = std(y)/250, unless there is one already and `reinit` is false."""
-        if self.precision is None or reinit:
+        if flag("reinit", reinit) or self.precision is None:
             self.precision = float(np.std(host_array("y", y), dtype=np.float64)) / 250
 
     def compare(self, predictions: Any, y: Any) -> Array:

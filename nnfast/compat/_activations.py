@@ -71,8 +71,8 @@ class Activation_Linear(_Activation):
     """output = inputs."""
 
     def forward(self, inputs: Any, training: bool = True) -> None:
-        self.inputs = inputs
         self.output = floats("inputs", inputs)
+        self.inputs = inputs
 
     def backward(self, dvalues: Any) -> None:
         """dinputs = dvalues."""

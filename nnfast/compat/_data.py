@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnfast import datasets
-from nnfast.validation import FLOAT32, Array, DType, working_dtype
+from nnfast.validation import FLOAT32, Array, DType, integer, working_dtype
 
 __all__ = ["default_dtype", "init", "legacy_stream", "sine_data", "spiral_data", "vertical_data"]
 
@@ -21,9 +21,11 @@ def init(dot_precision_workaround: bool = True, default_dtype: Any = "float32", 
     nothing to work around here.
     """
     global _dtype
-    _dtype = working_dtype(default_dtype)
-    if random_seed is not None:
-        np.random.seed(random_seed)
+    dtype = working_dtype(default_dtype)
+    seed = None if random_seed is None else integer("random_seed", random_seed, 0, 2**32 - 1)
+    _dtype = dtype
+    if seed is not None:
+        np.random.seed(seed)
 
 
 def default_dtype() -> DType:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -218,9 +218,13 @@ class Model:
         self._ready("get_parameters")
         return [tuple(np.array(getattr(layer, name)) for name in _names(layer)) for layer in self.trainable_layers]
 
-    def set_parameters(self, parameters: Iterable[Any]) -> None:
+    def set_parameters(self, parameters: Sequence[Any]) -> None:
         """Copy in what `get_parameters` gave, perhaps that of another model; all is checked before anything changes."""
         engine = self._ready("set_parameters")
+        if not _is_list(parameters) or not all(_is_list(pair) for pair in parameters):
+            raise DTypeError(
+                f"parameters are pairs (weights, biases), as get_parameters gives them; given: {parameters!r}"
+            )
         pairs, layers = [tuple(pair) for pair in parameters], self.trainable_layers
         if [len(pair) for pair in pairs] != [len(_names(layer)) for layer in layers]:
             raise ShapeError(
@@ -281,6 +285,10 @@ def _check_part(name: str, part: Any, *methods: str) -> None:
     missing = [m for m in methods if not callable(getattr(part, m, None))]
     if missing:
         raise DTypeError(f"{name} must be one of nnfast.compat.nnfs, or have {', '.join(missing)}(): given {part!r}")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
 
 
 def _names(layer: Any) -> list[str]:

@@ -165,7 +165,7 @@ class Layer:
     def _view(self, space: str, name: str) -> Any:
         self._materialise()
         assert self._buffers is not None
-        if name not in self._blocks:
+        if not isinstance(name, str) or name not in self._blocks:
             raise UnknownNameError(f"parameter array of {type(self).__name__}", name, self._blocks)
         block = self._blocks[name]
         flat = self._buffers.parameters if space == "parameters" else self._buffers.gradients
@@ -187,9 +187,10 @@ class Layer:
         """
         from nnfast.eager import Eager
 
-        if self._eager is None:
-            self._eager = Eager(self)
-        return self._eager.forward(x, flag("training", training))
+        eager = self._eager or Eager(self)
+        y = eager.forward(x, flag("training", training))
+        self._eager = eager  # only now: a layer that is new is told so when its first input is refused
+        return y
 
     def backward(self, dy: Any) -> Any:
         """Gradient with respect to the last `forward`'s input; fills those of the parameters, penalties included."""

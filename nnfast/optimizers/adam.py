@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from nnfast.optimizers.base import GradientOptimizer
 from nnfast.schedules import Schedule
 from nnfast.settings import Number
+from nnfast.validation import flag
 
 if TYPE_CHECKING:
     from nnfast.lowering import Builder
@@ -72,7 +73,7 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, decay, epsilon, beta_1, beta_2, clip_norm)
         self.weight_decay = weight_decay
-        self.decay_biases = bool(decay_biases)
+        self.decay_biases = flag("decay_biases", decay_biases)
 
     def _said(self) -> list[str]:
         return [] if self.decay_biases else ["decay_biases=False"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from weakref import WeakKeyDictionary
 
@@ -168,6 +168,8 @@ class GradientOptimizer(Optimizer):
         An optimizer that belongs to a model updates that model, all of it at once. Otherwise the state is kept per
         layer, in here, so several lone layers share one optimizer.
         """
+        if isinstance(layers, str | bytes) or not isinstance(layers, Layer | Iterable):
+            raise DTypeError(f"step takes a layer or a list of layers; {layers!r} was given")
         layers = [layers] if isinstance(layers, Layer) else list(layers)
         for layer in layers:
             if not isinstance(layer, Layer):
@@ -181,9 +183,9 @@ class GradientOptimizer(Optimizer):
         taken = [layer for layer in own if layer._owner is not None]
         if taken:
             raise OwnershipError(f"{taken[0]!r} belongs to a model; step it with that model's own optimizer")
+        rate = self.current_learning_rate  # first: a schedule may give what is no rate
         if self.clip_norm is not None:
             self._clip_together(own)
-        rate = self.current_learning_rate
         for layer in own:
             self._step_layer(layer, rate)
         self.steps += 1

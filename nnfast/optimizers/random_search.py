@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
-from nnfast.errors import StateError, UnknownNameError
+from nnfast.errors import StateError
 from nnfast.optimizers.base import Optimizer
 from nnfast.settings import Number
+from nnfast.validation import choice
 
 if TYPE_CHECKING:
     from nnfast.lowering import Builder
@@ -30,10 +31,8 @@ class RandomSearch(Optimizer):
 
     def __init__(self, scale: float = 0.05, mode: str = "perturb") -> None:
         super().__init__()
-        if mode not in ("perturb", "sample"):
-            raise UnknownNameError("mode of random search", mode, ["perturb", "sample"])
         self.scale = scale
-        self.mode = mode
+        self.mode = choice("mode of random search", mode, ("perturb", "sample"))
 
     def __repr__(self) -> str:
         return f"RandomSearch({self.scale:g}, mode={self.mode!r})"

@@ -223,7 +223,7 @@ def _begun(header: Header) -> Any:
         raise CheckpointError(f"{header.path} is damaged: its checksum is missing")
     if said is None:
         return None
-    place = f'"{CHECKSUM}":"{said}"'.encode()
+    place = f'"{CHECKSUM}":"{said}"'.encode("utf-8", "surrogatepass")  # "\ud800" is JSON, though no checksum
     if len(said) != 64 or header.raw.count(place) != 1:
         raise CheckpointError(f"{header.path} is damaged: its checksum is none")
     return hashlib.sha256(header.raw.replace(place, place.replace(said.encode(), NO_CHECKSUM.encode())))

@@ -15,7 +15,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from nnfast.errors import CheckpointError, DTypeError, OptionError
+from nnfast.errors import CheckpointError
+from nnfast.validation import file_name
 
 try:
     import fcntl
@@ -35,13 +36,7 @@ class MissingFileError(FileError, FileNotFoundError):
 
 def as_path(path: Any) -> str:
     """A path as text. Raises DTypeError for what is none, OptionError for an impossible one."""
-    try:
-        name = os.fsdecode(path)
-    except TypeError:
-        raise DTypeError(f"path is {path!r}; expected a str or a pathlib.Path") from None
-    if not name or "\0" in name:
-        raise OptionError(f"path is {name!r}, which names no file")
-    return name
+    return file_name("path", path)
 
 
 @contextlib.contextmanager

@@ -87,8 +87,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the case table. `values` makes an array's contents where standard normals will not do; `forms` names
-    the kinds of data that `values` tell apart; `droppable` are arrays whose absence changes no other result."""
+    """One row of the case table. `values` makes an array's contents where standard normals will not do, or None where
+    the array is left out; `forms` names the kinds of data that `values` tell apart; `droppable` are arrays whose
+    absence changes no other result."""
 
     op: str
     limit: Limit | Mapping[str, Limit]
@@ -125,6 +126,9 @@ class Case:
             shape = tuple(int(n) if n.isdigit() else dims[n] for n in arg.shape)
             draw = Draw(rng, shape, dims, keywords, self.forms[0] if form is None else form, made)
             values = np.full(shape, np.nan) if arg.role == "out" else self.values.get(arg.name, _normal)(draw)
+            if values is None:  # an optional array that this form does without
+                made[arg.name] = None
+                continue
             indices = arg.dtype == "label" and values.dtype.kind != "f"
             kind = np.int64 if indices else np.float64 if arg.dtype == "f8" else dtype
             made[arg.name] = np.asarray(values, kind, order="C")

@@ -16,7 +16,9 @@ from nnfast.testing.case import Case, Draw, Maker
 from nnfast.testing.limits import (
     Judged,
     Limit,
+    adam_limit,
     close,
+    close_for_dy,
     dense_backward_limit,
     dense_limit,
     elu_backward_limit,
@@ -66,6 +68,11 @@ def bits(d: Draw) -> Array:
     return d.rng.integers(0, 2, d.shape).astype(np.float64)
 
 
+def halves(d: Draw) -> Array:
+    """0, 1/2 and 1: what stands at the threshold of a target must be nobody's guess."""
+    return d.rng.integers(0, 3, d.shape) / 2
+
+
 def ties(d: Draw) -> Array:
     """Outputs of few different values, so that equal ones occur."""
     return d.rng.integers(-3, 4, d.shape).astype(np.float64)
@@ -99,10 +106,15 @@ def softmax_rows(d: Draw) -> Array:
     return e / e.sum(axis=1, keepdims=True)
 
 
+def velocity(d: Draw) -> Array | None:
+    return None if d.form == "without v" else d.rng.standard_normal(d.shape)
+
+
 def search_sums(d: Draw) -> Array:
-    """The candidate's sums by form; `best` is all ones, or inf before the first."""
-    first = {"better": 0.5, "worse": 1.5, "equal": 1.0, "nan": np.nan, "first": 3.0}[d.form]
-    return np.array([first, *np.ones(d.shape[0] - 1)])
+    """The candidate's sums by form; `best` is all ones, or inf before the first. "traded": more loss, less penalty."""
+    first = {"better": 0.5, "worse": 1.5, "equal": 1.0, "nan": np.nan, "first": 3.0, "traded": 2.5}[d.form]
+    others = np.full(d.shape[0] - 1, 0.8 if d.form == "traded" else 1.0)
+    return np.array([first, *others])
 
 
 def search_best(d: Draw) -> Array:
@@ -118,7 +130,7 @@ def search_limit(judged: Judged, name: str) -> Any:
     return 2 * judged.eps * np.abs(p) + judged.keywords["scale"] * judged.pick(4e-6, 1e-13)
 
 
-ELEMENTWISE_CLOSE = close((1e-5, 1e-6), (1e-13, 1e-15))  # a sum of two terms that cancel near its zero
+ELEMENTWISE_CLOSE = close_for_dy((1e-5, 1e-6), (1e-13, 1e-15))  # a sum of two terms that cancel near its zero
 SOFTMAX = close((1e-5, 5e-7), (1e-13, 1e-15))
 MEAN = loss_limit((1e-6, 0.0), (1e-13, 0.0))  # no cancellation after the first subtraction, float64 sums
 COUNT = close((1e-12, 1e-12), (1e-12, 1e-12))  # counts and weights, summed in float64 whatever the dtype
@@ -201,13 +213,14 @@ def _losses() -> list[Case]:
 
 def _metrics() -> list[Case]:
     labels = {"z": ties, "y": targets, "weight": weights}
-    values = {"y": bits, "weight": weights}
+    halved = {"y": halves, "weight": weights}
+    counted = {"z": ties, "y": bits, "weight": weights}  # many are off by exactly 0 or 1
     labelled = ("labels", "one_hot", "soft")
     return [
         Case("accuracy", COUNT, values=labels, forms=labelled),
         Case("top_k_accuracy", COUNT, [{"k": 1}, {"k": 3}], labels, labelled),
-        Case("binary_accuracy", COUNT, [{"threshold": 0.5}, {"threshold": 0.0}], values),
-        Case("regression_accuracy", COUNT, [{"precision": 0.5}], values),
+        Case("binary_accuracy", COUNT, [{"threshold": 0.5}, {"threshold": 0.0}], halved),
+        Case("regression_accuracy", COUNT, [{"precision": 0.5}, {"precision": 0.0}], counted),
         Case("r2_moments", COUNT, values={"y": spread(2), "weight": weights}),
     ]
 
@@ -221,12 +234,18 @@ def _updates() -> list[Case]:
     return [
         Case("penalty", update(), penalties, droppable=lambda keywords: ["g"]),
         Case("clip_by_global_norm", ulp(4), [{"clip_norm": c} for c in (0.5, 1e6, np.inf)]),
-        Case("sgd_step", update(also="v"), [{"learning_rate": a, "momentum": m, "nesterov": n} for a, m, n in sgd]),
+        Case(
+            "sgd_step",
+            update(also="v"),
+            [{"learning_rate": a, "momentum": m, "nesterov": n} for a, m, n in sgd],
+            {"v": velocity},
+            ("", "without v"),
+        ),
         Case("adagrad_step", update(), [{"learning_rate": 0.1, "epsilon": 1e-7}], {"cache": squares}),
         Case("rmsprop_step", update(), [{"learning_rate": 0.01, "epsilon": 1e-7, "rho": 0.9}], {"cache": squares}),
         Case(
             "adam_step",
-            update(),
+            adam_limit,
             [{**adam, "step": 1, "weight_decay": 0.0}, {**adam, "step": 1000, "weight_decay": 0.01}],
             {"v": squares},
         ),
@@ -244,7 +263,7 @@ def _updates() -> list[Case]:
             exact,
             [{"normaliser": 13.0}],
             {"sums": search_sums, "best": search_best},
-            ("better", "worse", "equal", "nan", "first"),
+            ("better", "worse", "equal", "nan", "first", "traded"),
         ),
     ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import numpy as np
 from nnfast.protocol import Array, Backend, Kernel
 from nnfast.testing.case import Call, Case
 from nnfast.testing.limits import Judged
-from nnfast.testing.parity import assert_parity
+from nnfast.testing.parity import NONE, Error, assert_parity
 
 __all__ = [
+    "check_call",
     "check_case",
     "check_fills_outputs",
     "check_guards",
@@ -25,21 +27,28 @@ __all__ = [
     "check_parity",
     "check_signature",
     "check_weight",
+    "judged_by",
     "run",
 ]
 
 GUARD = 64  # elements before and after an array; keeps 256-byte alignment in float32 and float64
 
 
-def check_case(backend: Backend, judge: Backend, case: Case, dtype: Any) -> None:
+def check_case(backend: Backend, judge: Backend, case: Case, dtype: Any) -> Error:
     """Hold the backend's kernel of one op to all the rules, for every shape, keyword and form of its case."""
-    for call in case.calls(case.rng(str(dtype)), dtype):
-        check_parity(backend, judge, case, call)
-        check_fills_outputs(backend, call)
-        check_guards(backend, call)
-        check_inputs_kept(backend, call)
-        check_optional(backend, case, call)
-        check_weight(backend, call)
+    calls = case.calls(case.rng(str(dtype)), dtype)
+    return max((check_call(backend, judge, case, call) for call in calls), key=lambda e: e.share)
+
+
+def check_call(backend: Backend, judge: Backend, case: Case, call: Call) -> Error:
+    """All the rules on one call; gives the worst error."""
+    error = check_parity(backend, judge, case, call)
+    check_fills_outputs(backend, call)
+    check_guards(backend, call)
+    check_inputs_kept(backend, call)
+    check_optional(backend, case, call)
+    check_weight(backend, call)
+    return error
 
 
 def run(backend: Backend, call: Call) -> dict[str, np.ndarray[Any, Any]]:
@@ -58,17 +67,27 @@ def check_signature(kernel: Kernel, case: Case) -> None:
     assert len(by_position) + len(by_keyword) == len(parameters), f"{spec}: the kernel takes more than these"
 
 
-def check_parity(backend: Backend, judge: Backend, case: Case, call: Call) -> None:
-    """Every output within its limit of what the judge computes in float64; dtype and shape kept."""
-    before, after = call.astype(np.float64), call.astype(np.float64)
+def check_parity(backend: Backend, judge: Backend, case: Case, call: Call) -> Error:
+    """Every output within its limit of what the judge computes in float64; dtype and shape kept. Gives the worst."""
+    want, dtypes, limits = judged_by(judge, case, call)
+    worst = NONE
+    for name, got in run(backend, call).items():
+        error = assert_parity(got, want[name], limit=limits[name], dtype=dtypes[name], name=f"{call}: {name}")
+        worst = max(worst, error, key=lambda e: e.share)
+    return worst
+
+
+def judged_by(judge: Backend, case: Case, call: Call) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What the judge makes of a call in float64, by the outputs' names: values, the dtypes to come in, and limits."""
+    before, after = call.astype(np.float64), _with_all_outputs(call).astype(np.float64)
     after(_kernel(judge, call))
     judged = Judged(before.arrays, after.arrays, call.keywords, call.dtype)
-    for name, got in run(backend, call).items():
+    values, dtypes, limits = {}, {}, {}
+    for arg, array in call.args("out", "inout"):
+        values[arg.name], dtypes[arg.name] = after.arrays[arg.name], array.dtype
         with np.errstate(all="ignore"):
-            limit = case.limit_of(name)(judged, name)
-        expected = call.arrays[name]
-        assert expected is not None
-        assert_parity(got, after.arrays[name], limit=limit, dtype=expected.dtype, name=f"{call}: {name}")
+            limits[arg.name] = np.broadcast_to(case.limit_of(arg.name)(judged, arg.name), array.shape)
+    return values, dtypes, limits
 
 
 def check_fills_outputs(backend: Backend, call: Call) -> None:
@@ -149,6 +168,17 @@ def _run(
     _kernel(backend, call)(*arrays.values(), **call.keywords)
     backend.synchronize()
     return {arg.name: np.array(backend.to_numpy(arrays[arg.name])) for arg, _ in call.args("out", "inout")}
+
+
+def _with_all_outputs(call: Call) -> Call:
+    """The same call, with outputs that it does without: limits of others may follow from them."""
+    dims = {n: size for arg, a in call.args() for n, size in zip(arg.shape, a.shape, strict=False)}
+    more = {
+        arg.name: np.zeros([dims[n] for n in arg.shape], call.dtype)
+        for arg in call.spec.args
+        if arg.role == "out" and call.arrays[arg.name] is None
+    }
+    return replace(call, arrays=call.arrays | more)
 
 
 def _kernel(backend: Backend, call: Call) -> Kernel:

@@ -16,7 +16,9 @@ from nnfast.protocol import Array
 __all__ = [
     "Judged",
     "Limit",
+    "adam_limit",
     "close",
+    "close_for_dy",
     "dense_backward_limit",
     "dense_limit",
     "elu_backward_limit",
@@ -71,6 +73,17 @@ def close(float32: tuple[float, float], float64: tuple[float, float]) -> Limit:
     return limit
 
 
+def close_for_dy(float32: tuple[float, float], float64: tuple[float, float]) -> Limit:
+    """(rtol, atol) per dtype where terms of the size of dy cancel: atol counts for gradients up to one, then grows."""
+
+    def limit(judged: Judged, name: str) -> Any:
+        rtol, atol = judged.pick(float32, float64)
+        largest = np.abs(judged.before["dy"]).max(axis=1, initial=1.0, keepdims=True)
+        return rtol * np.abs(judged.after[name]) + atol * largest
+
+    return limit
+
+
 def elu_backward_limit(judged: Judged, name: str) -> Any:
     """8 eps of the result and of alpha·dy: alpha is rounded before y + alpha cancels where y is near −alpha."""
     dy, dx = np.abs(judged.before["dy"]), np.abs(judged.after["dx"])
@@ -88,11 +101,22 @@ def update(n: float = 8, also: str = "") -> Limit:
         if name == "total":
             return judged.pick(1e-6, 1e-13) * change + 1e-14 * np.abs(old)
         size = np.maximum(np.abs(old), change)
-        if also:
+        if also and judged.before[also] is not None:
             size = np.maximum(size, np.abs(judged.before[also]))
         return n * judged.eps * size + judged.tiny
 
     return limit
+
+
+def adam_limit(judged: Judged, name: str) -> Any:
+    """As `update`, and for p what the rounding of m is worth where its two terms cancel, divided by a small root."""
+    usual = update()(judged, name)
+    if name != "p":
+        return usual
+    k, before = judged.keywords, judged.before
+    terms = k["beta_1"] * np.abs(before["m"]) + (1 - k["beta_1"]) * np.abs(before["g"])
+    root = np.sqrt(judged.after["v"] / (1 - k["beta_2"] ** k["step"])) + k["epsilon"]
+    return usual + 4 * judged.eps * k["learning_rate"] * terms / (1 - k["beta_1"] ** k["step"]) / root
 
 
 def _product(inner: int, extra: float = 4) -> float:
@@ -109,7 +133,10 @@ def dense_limit(judged: Judged, name: str) -> Any:
 
 
 def dense_backward_limit(judged: Judged, name: str) -> Any:
-    """dz 8 eps (fused slopes take up to four roundings and one exp), the products with that as their input's error."""
+    """dz 8 eps (fused slopes take up to four roundings and one exp), the products with that as their input's error.
+
+    db is summed in float64 in both dtypes: in float64 its rounding grows with the rows, as that of a product.
+    """
     x, w, dz = np.abs(judged.before["x"]), np.abs(judged.before["w"]), judged.after["dz"]
     dz = np.abs(judged.before["dy"] if dz is None else dz)
     activation = judged.keywords["activation"]
@@ -120,7 +147,7 @@ def dense_backward_limit(judged: Judged, name: str) -> Any:
         "dz": lambda: own * dz,
         "dx": lambda: (_product(w.shape[1]) + own) * (dz @ w.T),
         "dw": lambda: (_product(len(x)) + own) * (x.T @ dz),
-        "db": lambda: (4 + own) * dz.sum(axis=0),
+        "db": lambda: (4 + own + judged.pick(0, len(x) / 128)) * dz.sum(axis=0),
     }
     return units[name]() * judged.eps + judged.tiny
 
@@ -133,7 +160,8 @@ def loss_limit(float32: tuple[float, float] = (2e-6, 1e-6), float64: tuple[float
         weight, losses = judged.before["weight"], judged.after["losses"]
         weight = np.ones(len(judged.before["z"])) if weight is None else np.abs(weight)
         if name == "dz":
-            return rtol * np.abs(judged.after["dz"]) + atol * weight[:, None] / judged.keywords["normaliser"]
+            of_rows = atol * weight[:, None] / judged.keywords["normaliser"]
+            return rtol * np.abs(judged.after["dz"]) + of_rows + judged.tiny
         of_rows = rtol * np.abs(losses) + atol
         if name == "losses":
             return of_rows

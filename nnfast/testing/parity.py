@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["assert_parity"]
+__all__ = ["NONE", "Error", "assert_parity"]
 
 
-def assert_parity(got: Any, want: Any, *, limit: Any = 0.0, dtype: Any = None, name: str = "result") -> None:
+class Error(NamedTuple):
+    """The error that came nearest to its limit, and that limit."""
+
+    error: float
+    limit: float
+
+    @property
+    def share(self) -> float:
+        """Of the limit; 0 where there is no error at all."""
+        return self.error / self.limit if self.error else 0.0
+
+
+NONE = Error(0.0, 0.0)
+
+
+def assert_parity(got: Any, want: Any, *, limit: Any = 0.0, dtype: Any = None, name: str = "result") -> Error:
     """`got` has `dtype` (that of `want` by default), the shape of `want`, NaN and ±inf at the same places, and
-    |got − want| <= limit elsewhere. `limit` is absolute, a number or an array that broadcasts; 0 means equal."""
+    |got − want| <= limit elsewhere. `limit` is absolute, a number or an array that broadcasts; 0 means equal.
+
+    Gives the error that comes nearest to its limit; raises AssertionError with the place of the worst one.
+    """
     got, want = np.asarray(got), np.asarray(want)
     expected = want.dtype if dtype is None else np.dtype(dtype)
     if got.dtype != expected:
@@ -33,6 +51,10 @@ def assert_parity(got: Any, want: Any, *, limit: Any = 0.0, dtype: Any = None, n
             f"{name}{list(worst)}: {got[worst]!r}, expected {want[worst]!r}; off by {error[worst]:.3g} where "
             f"{allowed[worst]:.3g} is allowed ({bad.sum()} of {bad.size} elements are off)"
         )
+    if not error.any():
+        return NONE
+    worst = _index(np.divide(error, allowed, out=np.zeros(error.shape), where=error > 0))
+    return Error(float(error[worst]), float(allowed[worst]))
 
 
 def _same_places(name: str, what: str, here: Any, there: Any, got: Any, want: Any) -> None:

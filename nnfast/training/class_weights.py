@@ -32,7 +32,7 @@ def weights_by_class(given: Any, y: np.ndarray[Any, Any], loss: Loss, n_outputs:
         table = _balanced(given, shares, classes)
     elif isinstance(given, Mapping):
         table = _named(given, classes)
-    elif isinstance(given, (Sequence, np.ndarray)):
+    elif isinstance(given, Sequence) or (isinstance(given, np.ndarray) and given.ndim):
         if len(given) != classes:
             raise OptionError(f"class_weight has {len(given)} weights; there are {classes} classes")
         table = np.array([number(f"class_weight[{i}]", w, 0) for i, w in enumerate(given)])

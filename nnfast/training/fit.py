@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast.callbacks.base import CallbackList
-from nnfast.errors import CheckpointError, DTypeError, OptionError, StateError
+from nnfast.errors import CheckpointError, DTypeError, OptionError
 from nnfast.history import History
 from nnfast.progress import Progress
 from nnfast.protocol import Job
@@ -22,7 +22,7 @@ from nnfast.training.run import ArrayRun, Pauses, Run
 from nnfast.training.staged import AT_ONCE, is_staged
 from nnfast.training.streams import Stream, is_stream
 from nnfast.training.validating import Validation, evaluate_data
-from nnfast.validation import features, flag, integer, number
+from nnfast.validation import features, file_name, flag, integer, number
 
 if TYPE_CHECKING:
     from nnfast.model import Model
@@ -84,8 +84,6 @@ def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
     hooks = CallbackList(given.callbacks, given.on_gradients)
     run, validation = _prepare(model, X, y, given, epochs, hooks)
     progress = Progress.of(given.verbose, epochs)
-    if model._session is not None:
-        raise StateError("this model is being fitted already; a callback must not fit it again")
     names = run.tally.names
     if validation is not None:
         names += validation.names
@@ -161,7 +159,7 @@ def _refuse_with_batches(given: Settings, split: float) -> None:
     ):
         if here:
             raise OptionError(f"{name} is for arrays; X is batches, which have their own rows and weights")
-    if given.class_weight == "balanced":
+    if isinstance(given.class_weight, str) and given.class_weight == "balanced":
         raise OptionError("class_weight='balanced' counts all labels first, and these come batch by batch")
 
 
@@ -195,17 +193,18 @@ def _resumed(run: Run, path: Any) -> dict[str, Any] | None:
     """Put the model where the checkpoint at `path` left it; the record of that training, or None to begin anew."""
     if path is None:
         return None
+    path = file_name("resume", path)
     if not os.path.exists(path):
-        print(f"nnfast: there is no checkpoint at {os.fspath(path)} yet; training begins anew", file=sys.stderr)
+        print(f"nnfast: there is no checkpoint at {path} yet; training begins anew", file=sys.stderr)
         return None
     from nnfast import checkpoint
 
     def check(record: dict[str, Any] | None) -> None:
         if record is None or "run" not in record:
             raise CheckpointError(
-                f"{os.fspath(path)} holds a model but no training to go on with; use nn.load and fit, without resume="
+                f"{path} holds a model but no training to go on with; use nn.load and fit, without resume="
             )
-        run.check(record["run"], os.fspath(path))
+        run.check(record["run"], path)
 
     record: dict[str, Any] = checkpoint.restore(run.model, path, check=check)
     return record

@@ -79,7 +79,8 @@ class Tally:
     ) -> dict[str, np.ndarray[Any, Any]]:
         data = sums[..., 0].sum(axis=1) / weights.sum(axis=1)
         penalties = sums[..., 1]
-        values = {"loss": data + penalties @ rows / rows.sum() if penalties.any() else data}
+        penalty = (penalties * rows).sum(axis=1) / rows.sum()  # not `@`: it rounds by how many epochs come at once
+        values = {"loss": data + penalty if penalties.any() else data}
         if self._penalized:
             values["data_loss"] = data
         for metric, columns in self._metrics.items():

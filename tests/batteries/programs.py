@@ -1,0 +1,94 @@
+"""The reference programs, another backend beside the reference as long as their paths allow, and the same bits again.
+
+Training is chaotic: the last bit of a weight decides where a long run goes. So a program is compared step by step, each
+from the reference's state; free-running in float64 while rounding stays small; and at its end with what the reference
+itself does when last bits of its weights are changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+import nnfast as nn
+from batteries import Figure
+from batteries.child import usable_backends
+from batteries.program_tasks import search_tasks, training_tasks
+from batteries.same_bits import same_bits
+from batteries.stepwise import check_search, check_steps
+from batteries.tally import Tally
+from nnfast.examples import case_study, optimizers, random_search, regression
+from nnfast.testing import assert_parity
+from nnfast.testing.models import Task
+from nnfast.testing.parity import NONE, Error
+from nnfast.testing.trainings import check_free_run
+
+__all__ = ["battery"]
+
+STEPS, FREE_STEPS = 1_000, 100
+
+
+def battery(thorough: bool) -> Iterator[Figure]:
+    if "numba" in usable_backends():
+        yield from _compared(nn.get_backend("numba"), nn.get_backend("numpy"), thorough)
+    else:
+        yield Figure("numba beside numpy", 0, skipped="numba is not there")
+    yield from same_bits(thorough)
+
+
+def _compared(tried, judge, thorough) -> Iterator[Figure]:
+    tasks, searches = training_tasks(every_row=thorough), search_tasks(every_row=thorough)
+    tally = Tally("float32, each step from the reference's state")
+    for task in tasks:
+        tally.add(task.name, check_steps, tried, judge, task, STEPS)
+    for task in searches:
+        tally.add(task.name, check_search, tried, judge, task, STEPS)
+    yield tally.figure(f"{STEPS:,} steps each")
+    tally = Tally("float64, free-running")
+    for task in tasks + searches:
+        tally.add(task.name, check_free_run, tried, judge, task, FREE_STEPS)
+    yield tally.figure(f"{FREE_STEPS} steps each")
+    tally = Tally("float32, where a long run ends")
+    for task in tasks + searches:
+        program = task.name.split(":")[0]
+        if program in EPOCHS:
+            tally.add(task.name, check_end, tried, judge, task, EPOCHS[program][thorough])
+    yield tally.figure(f"beside {NUDGED} runs of the reference")
+
+
+# ---- where a run ends ------------------------------------------------------------------------------------------------
+
+NUDGED = 3  # runs of the reference that draw a band
+EPOCHS = {  # program: (short, thorough)
+    "optimizers": (1_001, optimizers.EPOCHS),
+    "regression": (301, regression.EPOCHS),
+    "case_study": (1_001, case_study.EPOCHS["network"]),
+    "random_search": (1_000, random_search.EPOCHS),
+}
+SLACK = {"loss": 0.02, "accuracy": 0.02, "regression_accuracy": 0.05}  # of the loss; of 1 in accuracies
+
+
+def check_end(tried, judge, task: Task, epochs: int) -> Error:
+    """Medians of the last tenth of all epochs lie in the band of the reference's, or no further off than it is wide."""
+    band = [_end(task, judge, epochs, nudge) for nudge in range(NUDGED)]
+    got, worst = _end(task, tried, epochs, 0), NONE
+    for name, value in got.items():
+        values = [end[name] for end in band]
+        low, high = min(values), max(values)
+        allowed = (high - low) * 1.5 + SLACK[name] * (high if name == "loss" else 1)
+        middle = np.float64((low + high) / 2)
+        error = assert_parity(np.float64(value), middle, limit=allowed, name=f"late {name} after {epochs:,} epochs")
+        worst = max(worst, error, key=lambda e: e.share)
+    return worst
+
+
+def _end(task: Task, backend, epochs: int, nudge: int):
+    """Late loss and accuracy of a float32 run; in all but the first, one weight begins one rounding further up."""
+    model = task.make(backend=backend, dtype="float32")
+    if nudge:
+        flat = model.parameters.copy()
+        flat[nudge - 1] = np.nextafter(flat[nudge - 1], np.float32(np.inf))
+        model.parameters = flat
+    history = model.fit(task.X, task.y, epochs=epochs, verbose=0).history
+    return {name: np.median(history[name][-(epochs // 10) :]) for name in history if name in SLACK}

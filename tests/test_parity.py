@@ -106,7 +106,7 @@ def test_a_report_says_who_erred_and_how_to_see_it_again():
     assert sum("FAILED" in line for line in lines) == 3
     assert any(line.startswith("relu float32: relu(x[") and "is allowed" in line for line in lines)
     assert "2 of 4 rows FAILED" in lines[-1]
-    assert report.rows[2].cases > 200
+    assert report.rows[2].cases > 150
     assert 0 < report.rows[2].worst.share <= 1
 
 
@@ -161,7 +161,7 @@ def test_the_command_prints_a_table_and_says_whether_all_is_well(capsys, monkeyp
 
 def pytest_run(folder, *arguments):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    settings = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}
+    settings = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_ADDOPTS", "PYTEST_XDIST"))}
     done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, done.stdout + done.stderr
 
@@ -169,7 +169,7 @@ def pytest_run(folder, *arguments):
 def test_the_plugin_adds_the_trials_of_a_backend(tmp_path):
     (tmp_path / "test_own.py").write_text("def test_mine(nnfast_backend):\n    assert nnfast_backend.name == 'numpy'\n")
     some = "test_mine or (relu and float32 and not leaky) or outputs"
-    status, said = pytest_run(tmp_path, "--nnfast-backend", "numpy", "--nnfast-cases", "3", "-k", some, "-v")
+    status, said = pytest_run(tmp_path, "--nnfast-backend", "numpy", "--nnfast-cases", "3", "-k", some, "-vv")
     assert status == 0, said
     for name in ("test_mine", "test_backend[relu float32]", "test_backend[training: outputs float64]"):
         assert f"{name} PASSED" in said

@@ -153,14 +153,17 @@ def dense_backward_limit(judged: Judged, name: str) -> Any:
 
 
 def loss_limit(float32: tuple[float, float] = (2e-6, 1e-6), float64: tuple[float, float] = (1e-13, 1e-15)) -> Limit:
-    """(rtol, atol) of a row's loss; its weighted sum gets the weighted sum; a gradient gets atol·weight/normaliser."""
+    """(rtol, atol) of a row's loss; its weighted sum gets the weighted sum; a gradient gets atol·weight/normaliser, times
+    the row's largest target where that is above one."""
 
     def limit(judged: Judged, name: str) -> Any:
         rtol, atol = judged.pick(float32, float64)
         weight, losses = judged.before["weight"], judged.after["losses"]
         weight = np.ones(len(judged.before["z"])) if weight is None else np.abs(weight)
         if name == "dz":
-            of_rows = atol * weight[:, None] / judged.keywords["normaliser"]
+            y = judged.before["y"]
+            largest = np.abs(y).max(axis=1, initial=1.0, keepdims=True) if y.ndim == 2 else 1.0
+            of_rows = atol * weight[:, None] * largest / judged.keywords["normaliser"]
             return rtol * np.abs(judged.after["dz"]) + of_rows + judged.tiny
         of_rows = rtol * np.abs(losses) + atol
         if name == "losses":

@@ -153,8 +153,8 @@ def dense_backward_limit(judged: Judged, name: str) -> Any:
 
 
 def loss_limit(float32: tuple[float, float] = (2e-6, 1e-6), float64: tuple[float, float] = (1e-13, 1e-15)) -> Limit:
-    """(rtol, atol) of a row's loss; its weighted sum gets the weighted sum; a gradient gets atol·weight/normaliser, times
-    the row's largest target where that is above one."""
+    """(rtol, atol) of a row's loss; its weighted sum gets the weighted sum; a gradient gets atol·weight/normaliser,
+    times the row's largest target where that is above one."""
 
     def limit(judged: Judged, name: str) -> Any:
         rtol, atol = judged.pick(float32, float64)

@@ -30,7 +30,8 @@ def content(model):
     """All that a file keeps of a model, to be compared."""
     parts = [*model.layers, model.loss, model.optimizer, *model.metrics]
     arrays = [model.parameters, *model._buffers.slots.values(), model._buffers.state]
-    return [a.tobytes() for a in arrays], list(map(repr, parts)), model._key, model._epochs, model.optimizer.steps
+    counters = model._key, model._epochs, model.optimizer and model.optimizer.steps
+    return [a.tobytes() for a in arrays], list(map(repr, parts)), counters
 
 
 # ---- the layout of safetensors --------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The parity kit finds what is wrong: every mutant of the example backend is caught, the backend itself passes.
 
 A mutant is tried as its writer would try it, `check_backend(backend, ops=[op])`, until the first row that fails. That
-row must name the op, or a training.
+row must name the op, or a training. The backend itself passes the same here in float32; in both dtypes, with all else,
+it does in test_array_api_backend.py.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def test_every_op_has_its_faults():
 
 @pytest.mark.parametrize("op", OPS)
 def test_the_right_kernel_passes(op):
-    assert first_failure(right(), ops=[op], cases=CASES, kinds=KINDS) is None
+    assert first_failure(right(), ops=[op], cases=CASES, kinds=KINDS, dtypes=["float32"]) is None
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
@@ -89,6 +90,7 @@ def test_right_arrays_pass():
     assert first_failure(right(), kinds=["arrays"]) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", RUNNERS)
 def test_a_wrong_walk_is_caught(what):
     row = first_failure(with_runner(RUNNERS[what]), kinds=["models"])
@@ -97,5 +99,6 @@ def test_a_wrong_walk_is_caught(what):
     assert not NOT_RUN.match(row.failure)
 
 
+@pytest.mark.slow
 def test_the_right_walk_passes():
     assert first_failure(with_runner(lambda right: right), kinds=["models"]) is None

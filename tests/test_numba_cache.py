@@ -130,6 +130,25 @@ def test_functions_with_the_same_symbols_live_side_by_side(place):
     assert run(place, both) == ["11.0 1 0", "21.0 2 0", "11.0 2 0"]
 
 
+def test_what_is_compiled_calls_its_own_helpers(place):
+    """As what is loaded does, or the bits would depend on what else a process has compiled: each function holds its
+    helpers as they were optimised for it, under names that others may define as well."""
+    script = """
+        import itertools
+        for k in (10.0, 20.0):
+            numba.core.bytecode.FunctionIdentity._unique_ids = itertools.count(1)  # the same names again
+            @numba.njit(error_model="numpy")
+            def helper(x, n):  # not inlined, since it calls itself twice
+                if n < 1: return x + k
+                return (helper(x, n - 1) + helper(x, n - 2)) / 2
+            def outer(x): return helper(x, int(x) + 3)
+            show(compile(f"outer {k}", lambda: outer, S, O, CHOICE), 1.0)
+    """
+    for keep in (True, False):
+        assert run(place, script.replace("CHOICE", f"keep={keep}")) == ["11.0 0 1", "21.0 0 2"]
+    assert len(kept(place)) == 2
+
+
 def test_code_that_allocates_and_raises_works_from_disk(place):
     """Both need C functions of Numba that it makes known only to processes that compile."""
     script = """

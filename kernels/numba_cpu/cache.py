@@ -5,8 +5,10 @@ another file, so there is no index and nothing can be out of date. The file hold
 symbols that the code refers to, and a checksum; no pickle. What does not check out is compiled again and written anew,
 and where no folder can be used there is no cache. Each costs one warning in a process, and no computation fails of it.
 
-Every object code is linked in an engine of its own. Numba numbers functions by process, so two files may define one
-symbol with two meanings; in a shared engine one of them would call into the other.
+Every object code is linked in an engine of its own, also where it has just been compiled. Numba numbers functions by
+process, so two files may define one symbol with two meanings; in a shared engine one of them would call into the other.
+And what several functions call is optimised, and so rounded, differently in each of them; Numba's engine has them all
+call the first one's, so that bits would depend on what else a process has compiled.
 
 NNFAST_CACHE=0 switches the cache off, NNFAST_CACHE_DIR moves it.
 """
@@ -97,12 +99,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def compile_cfunc(
-    key: str, build: Callable[[], Callable[..., Any]], signature: Any, options: Mapping[str, Any]
+    key: str, build: Callable[[], Callable[..., Any]], signature: Any, options: Mapping[str, Any], keep: bool = True
 ) -> Compiled:
     """The function that `key` stands for: from memory, from disk, or compiled from what `build()` returns.
 
     `key` tells apart what the sources of this folder do not: the op, its dtype and attributes, and a hash of any source
     that comes from elsewhere. `build` is called with the compiler's lock held, and only where something is compiled.
+    Without `keep` the disk has no part in it.
     """
     name = _name(key, signature, options)
     compiled = _process.made.get(name)
@@ -112,8 +115,12 @@ def compile_cfunc(
         compiled = _process.made.get(name)
         if compiled is None:
             start = time.perf_counter()
-            place = folder()
-            compiled = _load(place, name, key) or _compile(place, name, key, build, signature, options)
+            place = folder() if keep else None
+            compiled = _load(place, name, key)
+            if compiled is None:
+                if keep and on_first_compile is not None and _process.statistics.misses == 0:
+                    on_first_compile(key)
+                compiled = _linked_alone(place, name, key, numba.cfunc(signature, **options)(build()))
             hits, misses, seconds = _process.statistics
             hit = int(compiled.from_disk)
             _process.statistics = Statistics(hits + hit, misses + 1 - hit, seconds + time.perf_counter() - start)
@@ -161,26 +168,25 @@ def _load(place: Path | None, name: str, key: str) -> Compiled | None:
         return None
 
 
-def _compile(
-    place: Path | None, name: str, key: str, build: Callable[[], Any], signature: Any, options: Mapping[str, Any]
-) -> Compiled:
-    if on_first_compile is not None and _process.statistics.misses == 0:
-        on_first_compile(key)
-    function = numba.cfunc(signature, **options)(build())
-    if place and source_stamp() == _STAMP:  # else they are being edited, and nobody knows which ones were compiled
-        try:
-            _store(place, name, function)
-        except Exception as error:
+def _linked_alone(place: Path | None, name: str, key: str, function: Any) -> Compiled:
+    """What was compiled just now, as it will be loaded from the disk the next time, and put there."""
+    compiled = Compiled(int(function.address), False, function)
+    try:
+        code = _object_code(function)
+        compiled = _link(*code)._replace(from_disk=False)
+        if place and source_stamp() == _STAMP:  # else they are being edited, and nobody knows which ones were compiled
+            _store(place, name, code)
+    except Exception as error:
+        if place:
             _process.warn("store", f"{key!r} is compiled, but not kept in {place}: {_reason(error)}")
-    return Compiled(int(function.address), False, function)
+    return compiled
 
 
-def _store(place: Path, name: str, function: Any) -> None:
+def _store(place: Path, name: str, code: tuple[str, list[str], bytes]) -> None:
     if not _process.pruned:
         _process.pruned = True
         cache_files.remove(place, KEPT_DAYS)
-    content = cache_files.pack(name, *_object_code(function))
-    cache_files.write(place / (name + cache_files.SUFFIX), content)
+    cache_files.write(place / (name + cache_files.SUFFIX), cache_files.pack(name, *code))
 
 
 # --- the name: all that the machine code depends on ---

@@ -130,7 +130,7 @@ def body_of(op: str, attributes: tuple[tuple[str, Any], ...] = ()) -> Any:
     return jit(getattr(custom, "py_func", custom))  # compiled with the options of this backend
 
 
-_unkept: list[Any] = []  # compiled ops of users that cannot be told apart from later versions, so not kept on disk
+_unkept = itertools.count()  # ops of users that cannot be told apart from later versions, so not kept on disk
 
 
 @functools.cache
@@ -148,12 +148,11 @@ def _own_address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -
     """The same for an op of the user's, whose body may not compile, or not be known well enough to be kept."""
     own = _fingerprint(CUSTOM[op]["numba"], set())
     try:
-        if own is None:
-            _unkept.append(numba.cfunc(SIGNATURE, **OPTIONS)(_wrapper(op, dtype, attributes)))
-            return int(_unkept[-1].address)
-        digest = hashlib.sha256(own.encode()).hexdigest()[:16]
+        digest = f"not kept, {next(_unkept)}" if own is None else hashlib.sha256(own.encode()).hexdigest()[:16]
         key = f"{op} {spec_of(op).signature} {dtype} {attributes} {digest}"
-        made = cache.compile_cfunc(key, lambda: _wrapper(op, dtype, attributes), SIGNATURE, OPTIONS)
+        made = cache.compile_cfunc(
+            key, lambda: _wrapper(op, dtype, attributes), SIGNATURE, OPTIONS, keep=own is not None
+        )
         return int(made.address)
     except numba.core.errors.NumbaError as error:
         said = [line.strip() for line in str(error).splitlines() if line.strip()]

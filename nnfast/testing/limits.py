@@ -73,13 +73,17 @@ def close(float32: tuple[float, float], float64: tuple[float, float]) -> Limit:
     return limit
 
 
+def _largest(rows: Array) -> Any:
+    """The size of each row's largest finite number, at least one."""
+    return np.abs(rows).max(axis=1, initial=1.0, where=np.isfinite(rows), keepdims=True)
+
+
 def close_for_dy(float32: tuple[float, float], float64: tuple[float, float]) -> Limit:
     """(rtol, atol) per dtype where terms of the size of dy cancel: atol counts for gradients up to one, then grows."""
 
     def limit(judged: Judged, name: str) -> Any:
         rtol, atol = judged.pick(float32, float64)
-        largest = np.abs(judged.before["dy"]).max(axis=1, initial=1.0, keepdims=True)
-        return rtol * np.abs(judged.after[name]) + atol * largest
+        return rtol * np.abs(judged.after[name]) + atol * _largest(judged.before["dy"])
 
     return limit
 
@@ -162,7 +166,7 @@ def loss_limit(float32: tuple[float, float] = (2e-6, 1e-6), float64: tuple[float
         weight = np.ones(len(judged.before["z"])) if weight is None else np.abs(weight)
         if name == "dz":
             y = judged.before["y"]
-            largest = np.abs(y).max(axis=1, initial=1.0, keepdims=True) if y.ndim == 2 else 1.0
+            largest = _largest(y) if y.ndim == 2 else 1.0
             of_rows = atol * weight[:, None] * largest / judged.keywords["normaliser"]
             return rtol * np.abs(judged.after["dz"]) + of_rows + judged.tiny
         of_rows = rtol * np.abs(losses) + atol

@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 from damaged_files import content
 from resuming import OPTIMIZERS, interrupted
-from small_models import X, Y
+from small_models import WIDE_X, WIDE_Y
 
 import nnfast as nn
 
 NAMES = ("sgd", "adagrad", "rmsprop", "adam")
 EPOCHS = 6
-MIDDLE = 14  # of four steps an epoch; else after half of the epochs
+BATCH = 40
+MIDDLE = 14  # of four steps an epoch, the last a short one; else after half of the epochs
 
 
 class Configuration(NamedTuple):
@@ -41,14 +42,18 @@ class Configuration(NamedTuple):
         return ", ".join(filter(None, [*words, "mid-epoch" * self.in_the_middle, f"{self.threads} threads"]))
 
     def model(self, rng):
-        layers = [nn.Dense(2, 48, weight_l2=1e-4), nn.ReLU(), nn.Dropout(0.2), nn.Dense(48, 3)]
+        """So large that four threads have something to share."""
+        layers = [nn.Dense(64, 96, weight_l2=1e-4), nn.ReLU(), nn.Dropout(0.2), nn.Dense(96, 10)]
         if not self.dropout:
             del layers[2]
         parts = nn.SoftmaxCrossEntropy(), OPTIMIZERS[self.optimizer](), ["accuracy"]
         return nn.Model(layers, *parts, backend=self.backend, rng=rng)
 
     def fit(self, model, epochs=EPOCHS, **options):
-        return model.fit(X, Y, epochs=epochs, batch_size=32, shuffle=self.shuffle, verbose=0, **options)
+        return model.fit(WIDE_X, WIDE_Y, epochs=epochs, verbose=0, **self.batches(), **options)
+
+    def batches(self):
+        return {"batch_size": BATCH, "shuffle": self.shuffle}
 
 
 def configurations(backends, thorough):
@@ -70,7 +75,7 @@ def begin(configuration, path):
     whole, first = configuration.model(rng=0), configuration.model(rng=0)
     configuration.fit(whole)
     if configuration.in_the_middle:
-        interrupted(first, path, MIDDLE, X, Y, epochs=EPOCHS, batch_size=32, shuffle=configuration.shuffle)
+        interrupted(first, path, MIDDLE, WIDE_X, WIDE_Y, epochs=EPOCHS, **configuration.batches())
     else:
         configuration.fit(first, EPOCHS // 2, callbacks=[nn.ModelCheckpoint(path)])
     return bits(whole)

@@ -8,6 +8,7 @@ what careless readers do.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -85,8 +86,9 @@ def main():
     folder, numbers = Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3]))
     attempts = Attempts(folder)
     reader = Reader(folder / "file")
+    importlib.import_module("difflib")  # with which nnfast's errors find a name that is like a wrong one
     for attempt in attempts.good():
-        reader.read(attempt)  # loads what reading needs
+        reader.read(attempt)  # brings what reading needs
     warnings.simplefilter("error")
     os.fsync = lambda number: None  # a thousand files are saved again, and no power is cut
     sorts = {}

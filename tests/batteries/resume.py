@@ -32,7 +32,7 @@ def battery(thorough):
 
 def _compared(backend, whole, gone_on):
     failures = [
-        f"{key}, {how}: {'the parameters' if gone_on[key][how][1] != bits[1] else 'the rest of the state'} differ"
+        f"{key}, {how}: other {'parameters' if gone_on[key][how][1] != bits[1] else 'state'}"
         for key, bits in whole.items()
         for how in ("anew", "loaded")
         if gone_on[key][how] != bits

@@ -295,6 +295,24 @@ def test_contenders_share_threads_and_processors(bench):
             assert sorted(worker.ask("call", "os", "sched_getaffinity", 0)) == workers.allowed_cpus(1)
 
 
+def test_the_load_is_what_the_processors_do_while_it_is_measured(bench, monkeypatch):
+    machine = bench("measuring.machine")
+    ticks = iter([(1000, 9000), (1050, 9200)])  # a quarter of the time of four processors
+    monkeypatch.setattr(machine, "_ticks", lambda: next(ticks))
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
+    assert machine.load(0) == 1.0
+    monkeypatch.undo()
+    if Path("/proc/stat").exists():
+        assert 0 <= machine.load(0.2) <= os.cpu_count()
+
+    def nowhere():
+        raise FileNotFoundError("/proc/stat")
+
+    monkeypatch.setattr(machine, "_ticks", nowhere)
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (0.5, 2.0, 3.0), raising=False)
+    assert machine.load(0) == 0.5
+
+
 def test_rounds_are_interleaved_and_divided_by_their_runs(bench):
     rounds = bench("measuring.rounds")
     turns = []

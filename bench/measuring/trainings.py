@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cases.networks import Case, case, differences, judge, needed, program
+from cases.networks import TYPICAL, Case, case, differences, judge, needed, program
 
 from measuring.groups import Group, Outcome, Wrong, timed
 from measuring.rounds import Pace
@@ -55,11 +55,11 @@ def prove(who: Contender, worker: Worker, short: Case, expected: Any) -> dict[st
     """Train the short case; seconds that took, compiling included, and how far from the reference it ended."""
     _, making = worker.make(who.module, "trainer", short, *who.args)
     first = making + worker.run(short.checked_epochs)
-    largest, typical, same = differences(worker.results(), expected)
+    largest, close, same = differences(worker.results(), expected)
     if not same:
         raise Wrong(
             f"after {short.checked_epochs} epochs of {short.steps_per_epoch} steps its weights are {largest:.1e} from "
-            f"the reference's (99 % of them within {typical:.1e})"
+            f"the reference's ({close:.1%} of them within {TYPICAL:.0e})"
         )
     return {"first": first, "largest difference": largest}
 

@@ -25,7 +25,7 @@ from measuring.workers import Failed, Worker, Workers
 SUITE = "memory"
 CASE, QUICK_CASE = "784-512-512-10, batch 512", "784-128-10, batch 128"
 PEERS = ("book", "scikit_learn", "torch_eager", "jax_loop")
-EPOCHS = 6
+EPOCHS = 4
 PROBE = "measuring.memory_probe"
 
 

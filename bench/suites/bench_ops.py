@@ -70,7 +70,7 @@ def measure_kernel(each: KernelCase, taking: Sequence[Contender], stand: Stand) 
             _hold(each, name, got, judged, right, strict=who.nnfast)
         return {"op": each.op, "size": each.size}
 
-    return timed(stand, taking, ready, stand.settings.pace(5, 0.004, 0.8))
+    return timed(stand, taking, ready, stand.settings.pace(5, 0.004, 0.5))
 
 
 def _judged(each: KernelCase) -> tuple[Any, Any]:

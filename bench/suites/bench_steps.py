@@ -19,6 +19,7 @@ SUITE = "steps"
 QUICK = ("2-64-3, batch 300", "64-128-64-10, batch 32, reshuffled")
 # The others compile for seconds or minutes each, or never came near in the six networks; --peers asks for them.
 SWEPT = ("scikit_learn", "torch_eager", "jax_loop")
+SOME = {"tinygrad_jit": ("2-64-3, batch 300", "784-128-10, batch 128")}  # both, and its networks
 BATCHES, BATCHED = (1, 8, 64, 512, 4096), (784, 128, 10)
 WIDTHS, WIDE_BATCH = (16, 64, 256, 1024, 2048), 128
 
@@ -28,9 +29,10 @@ def groups(stand: Stand) -> Iterator[Group]:
     everybody = stand.contenders(ours="nnfast_fit", kind="train")
     pace = stand.settings.pace(7, 0.05, 12.0)
     for name in QUICK if quick else NETWORKS:
-        yield training(SUITE, "networks", name, everybody, pace)
+        taking = [who for who in everybody if stand.settings.peers or name in SOME.get(who.name, (name,))]
+        yield training(SUITE, "networks", name, taking, pace)
     some = stand.contenders(ours="nnfast_fit", kind="train", only=SWEPT)
-    pace = stand.settings.pace(5, 0.03, 5.0)
+    pace = stand.settings.pace(5, 0.03, 3.5)
     for batch in BATCHES[2:3] if quick else BATCHES:
         yield training(SUITE, "batch size", name_of(BATCHED, batch), some, pace, axis="batch size", x=batch)
     for width in WIDTHS[:1] if quick else WIDTHS:

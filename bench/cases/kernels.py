@@ -19,8 +19,8 @@ DTYPE = "float32"
 # medium ones, main memory or the peak of the processor in the large ones.
 SIZES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "NIO": {"small": (32, 16, 16), "medium": (256, 128, 128), "large": (1024, 1024, 1024)},
-    "NI": {"small": (32, 16), "medium": (256, 256), "large": (4096, 1024)},
-    "NO": {"small": (32, 10), "medium": (256, 256), "large": (4096, 1000)},
+    "NI": {"small": (32, 16), "medium": (256, 256), "large": (2048, 1024)},
+    "NO": {"small": (32, 10), "medium": (256, 256), "large": (2048, 1000)},
     "P": {"small": (1_000,), "medium": (100_000,), "large": (4_000_000,)},
     "PS": {"small": (1_000, 4), "medium": (100_000, 4), "large": (4_000_000, 4)},
 }

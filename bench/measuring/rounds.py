@@ -34,7 +34,7 @@ def measure(workers: Mapping[Key, Worker], pace: Pace) -> dict[Key, Array]:
     begin = time.perf_counter()
     counts = {name: _calibrate(worker, pace.seconds) for name, worker in workers.items()}
     times: dict[Key, list[float]] = {name: [] for name in workers}
-    r = 0
+    r = int(all(count == 1 for count in counts.values()))  # nothing is left to compile then
     while r <= pace.rounds:
         if r > FEWEST and time.perf_counter() - begin > pace.at_most:
             break

@@ -36,7 +36,8 @@ def training(
 
         def ready(who: Contender, worker: Worker) -> dict[str, Any]:
             info = prove(who, worker, short, expected)
-            worker.make(who.module, "trainer", full, *who.args)
+            if full.rows > short.rows:
+                worker.make(who.module, "trainer", full, *who.args)
             return info
 
         units = full.steps_per_epoch if unit == "step" else 1

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         SiLU,
         Softmax,
         Softplus,
+        Standardize,
         Tanh,
     )
     from nnfast.losses import (
@@ -97,7 +98,7 @@ _HOMES = {
     "history": ["History"],
     "layers": [
         *["Dense", "Dropout", "ELU", "GELU", "Layer", "LeakyReLU", "Linear", "PythonLayer", "ReLU", "SiLU", "Sigmoid"],
-        *["Softmax", "Softplus", "Tanh"],
+        *["Softmax", "Softplus", "Standardize", "Tanh"],
     ],
     "losses": [
         *["BinaryCrossEntropy", "CategoricalCrossEntropy", "Huber", "Loss", "MeanAbsoluteError", "MeanSquaredError"],
@@ -158,6 +159,7 @@ __all__ = [
     "Softmax",
     "SoftmaxCrossEntropy",
     "Softplus",
+    "Standardize",
     "Tanh",
     "TensorBoard",
     "TerminateOnNaN",

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     )
     from nnfast.checkpoint import load
     from nnfast.errors import BackendUnavailable, CheckpointError
+    from nnfast.exchange.keras_models import from_keras
+    from nnfast.exchange.onnx_reader import from_onnx
+    from nnfast.exchange.torch_models import from_torch
     from nnfast.history import History
     from nnfast.layers import (
         ELU,
@@ -95,6 +98,9 @@ _HOMES = {
     ],
     "checkpoint": ["load"],
     "errors": ["BackendUnavailable", "CheckpointError"],
+    "exchange.keras_models": ["from_keras"],
+    "exchange.onnx_reader": ["from_onnx"],
+    "exchange.torch_models": ["from_torch"],
     "history": ["History"],
     "layers": [
         *["Dense", "Dropout", "ELU", "GELU", "Layer", "LeakyReLU", "Linear", "PythonLayer", "ReLU", "SiLU", "Sigmoid"],
@@ -169,6 +175,9 @@ __all__ = [
     "checkpoint",
     "datasets",
     "errors",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "functional",
     "get_backend",
     "get_num_threads",

@@ -224,7 +224,7 @@ REFUSED = {
     "a reshape": ([("Reshape", ["x", "s"], "z", {}), ("MatMul", ["z", "w1"], "y", {})], r"'n0' \(Reshape\)"),
     "weights of whole numbers": ([("MatMul", ["x", "i"], "y", {})], r"'n0' \(MatMul\) has weights of int64"),
     "of a domain": ([("Scaler", ["x"], "y", {"domain": "ai.onnx.ml"})], r"'n0' \(Scaler\) is of the domain"),
-    "out of nothing": ([("Relu", ["nowhere"], "y", {})], "nothing in the graph makes 'nowhere'"),
+    "out of nothing": ([("Relu", ["nowhere"], "y", {})], r"'n0' \(Relu\) takes 'nowhere', which nothing before it"),
     "constants alone": ([("Relu", ["b1"], "y", {})], "depends on constants alone"),
 }
 ODD = {
@@ -241,6 +241,17 @@ def test_other_graphs_are_refused_by_the_name_of_the_node(name):
     given = proto(nodes, constants=ODD, opset=20, domains=["ai.onnx.ml"])
     with pytest.raises(OptionError, match=words):
         nn.from_onnx(given)
+
+
+def test_weights_in_a_file_beside_it(tmp_path):
+    """As PyTorch's newer exporter leaves them."""
+    given = proto([*PRODUCT, *REST])
+    onnx.save(given, tmp_path / "a.onnx", save_as_external_data=True, location="a.data", size_threshold=0)
+    assert (tmp_path / "a.data").exists()
+    np.testing.assert_allclose(nn.from_onnx(tmp_path / "a.onnx", backend="numpy").predict(ROWS), WANTED, rtol=1e-5)
+    (tmp_path / "a.data").unlink()
+    with pytest.raises(CheckpointError, match=r"a\.onnx"):
+        nn.from_onnx(tmp_path / "a.onnx")
 
 
 def test_files_that_are_none(tmp_path):

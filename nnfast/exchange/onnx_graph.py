@@ -45,6 +45,16 @@ class Graph:
                 f"the graph has {len(inputs)} inputs ({', '.join(inputs)}); expected one, rows of numbers"
             )
         self.input = inputs[0]
+        self._check_order(graph)
+
+    def _check_order(self, graph: Any) -> None:
+        """Nodes come after what they take, so no walk along them is endless."""
+        known = {"", self.input, *self._constants}
+        for node in graph.node:
+            for name in node.input:
+                if name not in known:
+                    raise refused(self.words(node), f"takes {name!r}, which nothing before it makes")
+            known.update(node.output)
 
     def chain(self, output: str) -> list[Found]:
         """The operators from the input to this output. Raises OptionError naming a node that is no part of one."""
@@ -54,8 +64,6 @@ class Graph:
             at, step = self._step(at)
             if step is not None:
                 found.append(step)
-            if len(found) > len(self._makers):
-                raise OptionError("the graph goes round in circles")
         return found[::-1]
 
     def _step(self, at: str) -> tuple[str, Found | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,7 @@ def _read(onnx: Any, name: str) -> Any:
         content = file.read()
     try:
         proto = onnx.load_model_from_string(content)
+        onnx.external_data_helper.load_external_data_for_model(proto, os.path.dirname(os.path.realpath(name)))
         onnx.checker.check_model(proto)
     except Exception as error:  # protobuf and onnx raise what they like
         raise CheckpointError(f"{name} is no ONNX model: {error!s:.300}") from error

@@ -36,6 +36,7 @@ def imported() -> Any:
     try:
         import onnx
         import onnx.checker
+        import onnx.external_data_helper
         import onnx.helper
         import onnx.numpy_helper
     except ImportError as error:

@@ -89,13 +89,16 @@ def test_activations_as_layers():
 
 
 REFUSED = {
-    "another layer": (layer("Conv2D"), "layer 'conv2d', Conv2D, has no counterpart"),
-    "another activation": (dense(W, B, activation="selu"), "layer 'dense', Dense, has the activation 'selu'"),
-    "an activation of one's own": (dense(W, B, activation={"class_name": "function"}), "has the activation {"),
+    "another layer": (layer("Conv2D"), "layer 'conv2d', Conv2D, cannot be taken over: it has no counterpart"),
+    "another activation": (
+        dense(W, B, activation="selu"),
+        "layer 'dense', Dense, cannot be taken over: its activation is 'selu'",
+    ),
+    "an activation of one's own": (dense(W, B, activation={"class_name": "function"}), "its activation is {"),
     "no weights": (dense(), "has no weights yet"),
     "relu6": (layer("ReLU", config={"max_value": 6.0}), "has max_value or threshold"),
     "softmax of columns": (layer("Softmax", config={"axis": 0}), "is along axis 0"),
-    "another regularizer": (dense(W, kernel_regularizer={"class_name": "Orthogonal"}), "has the regularizer"),
+    "another regularizer": (dense(W, kernel_regularizer={"class_name": "Orthogonal"}), "its regularizer is"),
     "the inverse": (layer("Normalization", config={"axis": -1, "invert": True}), "invert=True"),
     "all dropped": (layer("Dropout", config={"rate": 1.0}), "layer 'dropout', Dropout, cannot be taken over: rate"),
 }

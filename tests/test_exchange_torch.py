@@ -101,7 +101,10 @@ REFUSED = {
     "another module": (module("Sequential", linear(W), module("Conv2d")), r"module '1', Conv2d, has no counterpart"),
     "a nested one": (module("Sequential", module("Sequential", module("Mish"))), r"module '0\.0', Mish"),
     "log softmax": (module("Sequential", linear(W), module("LogSoftmax", dim=1)), "SoftmaxCrossEntropy"),
-    "somebody's own": (module("Sequential", module("ReLU", home="mine")), r"module '0', ReLU, has no counterpart"),
+    "somebody's own": (
+        module("Sequential", module("ReLU", home="mine")),
+        r"module '0', ReLU, has no counterpart in nnfast; of a module of one's own",
+    ),
     "somebody's Linear": (module("Linear", home="mine"), "Linear of mine"),
     "somebody's Sequential": (module("Sequential", home="mine"), "Sequential, has no counterpart"),
     "rough gelu": (module("Sequential", linear(W), module("GELU", approximate="tanh")), "approximate='tanh'"),

@@ -53,36 +53,31 @@ def from_keras(
     made: list[Layer] = []
     kinds: set[str] = set()
     for layer in model.layers:
-        where = f"layer {layer.name!r}, {type(layer).__name__},"
         try:
-            made += _layers(layer, where, kinds)
+            made += _layers(layer, kinds)
         except NnfastError as error:
-            raise (
-                type(error)(str(error))
-                if str(error).startswith(where)
-                else OptionError(f"{where} cannot be taken over: {error}")
-            ) from error
+            raise OptionError(f"layer {layer.name!r}, {type(layer).__name__}, cannot be taken over: {error}") from error
     if len(kinds) > 1 and dtype is None:
         raise DTypeError(f"the weights are of {' and '.join(sorted(kinds))}; choose one with dtype=")
     return model_of(made, loss, optimizer, metrics, backend, dtype or (kinds.pop() if kinds else "float32"))
 
 
-def _layers(layer: Any, where: str, kinds: set[str]) -> list[Layer]:
+def _layers(layer: Any, kinds: set[str]) -> list[Layer]:
     """What one layer of Keras becomes."""
     kind, config = type(layer).__name__, layer.get_config()
     if kind in _PASSING:
         return []
     if kind == "Dense":
-        return [_dense(layer, config, where, kinds), *_activation(config["activation"], where)]
+        return [_dense(layer, config, kinds), *_activation(config["activation"])]
     if kind == "Activation":
-        return _activation(config["activation"], where)
+        return _activation(config["activation"])
     if kind == "Dropout":
         return [layers.Dropout(config["rate"])]
     if kind == "Normalization":
-        return [_normalization(layer, where)]
+        return [_normalization(layer)]
     if kind == "ReLU":
         if config.get("max_value") is not None or config.get("threshold"):
-            raise OptionError(f"{where} has max_value or threshold, which nnfast's ReLU does not have")
+            raise OptionError("it has max_value or threshold, which nnfast's ReLU does not have")
         slope = float(config.get("negative_slope") or 0)
         return [layers.LeakyReLU(slope) if slope else layers.ReLU()]
     if kind == "LeakyReLU":
@@ -91,43 +86,43 @@ def _layers(layer: Any, where: str, kinds: set[str]) -> list[Layer]:
         return [layers.ELU(float(config["alpha"]))]
     if kind == "Softmax":
         if config.get("axis", -1) not in (1, -1):
-            raise OptionError(f"{where} is along axis {config['axis']}")
+            raise OptionError(f"it is along axis {config['axis']}")
         return [layers.Softmax()]
-    raise OptionError(f"{where} has no counterpart in nnfast")
+    raise OptionError("it has no counterpart in nnfast")
 
 
-def _activation(said: Any, where: str) -> list[Layer]:
+def _activation(said: Any) -> list[Layer]:
     if said in (None, "linear"):
         return []
     if not isinstance(said, str) or said not in _NAMED:
-        raise OptionError(f"{where} has the activation {said!r}; known are linear, {', '.join(_NAMED)}")
+        raise OptionError(f"its activation is {said!r}; known are linear, {', '.join(_NAMED)}")
     return [_NAMED[said]()]
 
 
-def _dense(layer: Any, config: Mapping[str, Any], where: str, kinds: set[str]) -> Layer:
+def _dense(layer: Any, config: Mapping[str, Any], kinds: set[str]) -> Layer:
     weights = [np.asarray(w) for w in layer.get_weights()]
     if not weights or weights[0].ndim != 2:
-        raise OptionError(f"{where} has no weights yet: call the model on some rows, or give it an Input")
+        raise OptionError("it has no weights yet: call the model on some rows, or give it an Input")
     kinds.add(weights[0].dtype.name)
     penalties: dict[str, float] = {}
     for of, key in (("weight", "kernel_regularizer"), ("bias", "bias_regularizer")):
-        for norm, strength in _regularizer(config.get(key), where).items():
+        for norm, strength in _regularizer(config.get(key)).items():
             penalties[f"{of}_{norm}"] = strength
     return dense(*weights, trainable=bool(getattr(layer, "trainable", True)), **penalties)
 
 
-def _regularizer(said: Any, where: str) -> dict[str, float]:
+def _regularizer(said: Any) -> dict[str, float]:
     if said is None:
         return {}
     if not isinstance(said, Mapping) or said.get("class_name") not in _REGULARIZERS:
-        raise OptionError(f"{where} has the regularizer {said!r}; known are L1, L2 and L1L2")
+        raise OptionError(f"its regularizer is {said!r}; known are L1, L2 and L1L2")
     return {norm: float(said["config"][norm]) for norm in ("l1", "l2") if said["config"].get(norm)}
 
 
-def _normalization(layer: Any, where: str) -> Layer:
+def _normalization(layer: Any) -> Layer:
     """Keras divides by max(√variance, 1e-7)."""
     config = layer.get_config()
     if config.get("axis") not in (-1, 1, [-1], [1], (-1,), (1,)) or config.get("invert"):
-        raise OptionError(f"{where} has axis={config.get('axis')}, invert={config.get('invert')}")
+        raise OptionError(f"it has axis={config.get('axis')}, invert={config.get('invert')}")
     mean, variance = (np.asarray(a, np.float64).reshape(-1) for a in (layer.mean, layer.variance))
     return layers.Standardize(mean, np.maximum(np.sqrt(variance), 1e-7))

@@ -15,7 +15,7 @@ import nnfast
 from nnfast.exchange.chain import Activation, Affine, Array, Scaling, chain_of, folded
 from nnfast.model import Model
 from nnfast.storage.files import as_path, replacing
-from nnfast.validation import flag
+from nnfast.validation import flag, working_dtype
 
 __all__ = ["IR_VERSION", "OPSET", "graph_of", "imported", "write"]
 
@@ -59,7 +59,7 @@ def graph_of(model: Model, *, probabilities: bool = True, fold: bool = False, dt
     onnx = imported()
     steps = chain_of(model, "ONNX", probabilities=probabilities, dtype=dtype)
     steps = folded(steps) if flag("fold", fold) else steps
-    graph = _Graph(onnx, np.dtype(dtype))
+    graph = _Graph(onnx, model.dtype if dtype is None else working_dtype(dtype))
     for step in steps:
         if isinstance(step, Affine):
             graph.emit("Gemm", graph.at, *graph.arrays(step.layer, weights=step.weights, biases=step.biases))

@@ -42,8 +42,8 @@ _SETTINGS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "Softmax": ("dim", (1, -1)),
 }
 _HINTS = {
-    "LogSoftmax": "leave it out and train with SoftmaxCrossEntropy, which works on logits",
-    "BatchNorm1d": "fold it into the Linear before it first",
+    "LogSoftmax": "; leave it out and train with SoftmaxCrossEntropy, which works on logits",
+    "BatchNorm1d": "; fold it into the Linear before it first",
 }
 
 
@@ -94,8 +94,9 @@ def _is_ours(part: Any) -> bool:
 
 def _activation(name: str, part: Any) -> Layer:
     kind = type(part).__name__
-    if not type(part).__module__.startswith("torch.") or kind not in _ACTIVATIONS:
-        hint = f"; {_HINTS[kind]}" if kind in _HINTS else ""
+    own = not type(part).__module__.startswith("torch.")
+    if own or kind not in _ACTIVATIONS:
+        hint = "; of a module of one's own, give the Sequential inside" if own else _HINTS.get(kind, "")
         raise OptionError(
             f"module {name!r}, {kind}, has no counterpart in nnfast{hint}. Known: Linear, Flatten, "
             f"{', '.join(_ACTIVATIONS)}"

@@ -119,6 +119,7 @@ def test_what_is_no_sequential():
         nn.from_keras(sequential(dense(W), dense(np.eye(3))))
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras' own get_weights
 def test_keras_itself(monkeypatch):
     if importlib.util.find_spec("keras") is None or importlib.util.find_spec("jax") is None:
         pytest.skip("needs Keras, on JAX")

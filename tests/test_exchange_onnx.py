@@ -86,7 +86,8 @@ def test_there_and_back(name, backend, dtype, tmp_path):
     model.to_onnx(tmp_path / "a.onnx", dtype=dtype.name)
     back = nn.from_onnx(tmp_path / "a.onnx", backend=backend)
     assert (back.loss, back.optimizer, back.dtype) == (None, None, dtype)
-    np.testing.assert_array_equal(back.predict(X), model.predict(X))
+    rounding = 1e-5 if name == "standardize" else 0  # after a product it becomes a part of that
+    np.testing.assert_allclose(back.predict(X), model.predict(X), rtol=rounding, atol=rounding)
 
 
 def test_training_goes_on(tmp_path):
@@ -245,10 +246,10 @@ def test_other_graphs_are_refused_by_the_name_of_the_node(name):
 
 def test_weights_in_a_file_beside_it(tmp_path):
     """As PyTorch's newer exporter leaves them."""
-    given = proto([*PRODUCT, *REST])
-    onnx.save(given, tmp_path / "a.onnx", save_as_external_data=True, location="a.data", size_threshold=0)
+    model, path = network(nn.ELU()), tmp_path / "a.onnx"
+    onnx.save(graph_of(model), path, save_as_external_data=True, location="a.data", size_threshold=0)
     assert (tmp_path / "a.data").exists()
-    np.testing.assert_allclose(nn.from_onnx(tmp_path / "a.onnx", backend="numpy").predict(ROWS), WANTED, rtol=1e-5)
+    np.testing.assert_array_equal(nn.from_onnx(path, backend="numpy").predict(X), model.predict(X))
     (tmp_path / "a.data").unlink()
     with pytest.raises(CheckpointError, match=r"a\.onnx"):
         nn.from_onnx(tmp_path / "a.onnx")

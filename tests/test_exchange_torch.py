@@ -45,7 +45,7 @@ def module(kind, *children, home="torch.nn.modules", **attributes):
 
 def linear(weights, biases=None, **options):
     bias = None if biases is None else Tensor(biases, **options)
-    return module("Linear", weight=Tensor(np.asarray(weights).T, **options), bias=bias)
+    return module("Linear", weight=Tensor(np.array(weights).T, **options), bias=bias)
 
 
 W, B = np.random.default_rng(0).standard_normal((5, 3)), np.arange(3.0)
@@ -185,7 +185,7 @@ def test_gradients_are_the_same():
     loss = torch.nn.functional.cross_entropy(there(torch.from_numpy(X)), torch.from_numpy(labels))
     loss.backward()
     value, gradient = model.loss_and_gradient(X, labels)
-    assert value == pytest.approx(float(loss))
+    assert value == pytest.approx(loss.item())
     block = model._layout["1.weights"]
     ours = gradient[block.offset : block.offset + block.size].reshape(block.shape)
     np.testing.assert_allclose(ours, there[1].weight.grad.numpy().T, rtol=1e-9, atol=1e-12)

@@ -1,6 +1,6 @@
 """Runs the examples, and puts what they print and draw into this folder: `make docs`.
 
-python docs/make.py [training] [profile] [limits]
+python docs/make.py [training] [profile] [limits] [c]
 """
 
 from __future__ import annotations
@@ -24,10 +24,19 @@ print(profile)
 profile.plot({picture!r})
 """
 
+HEADER = """
+import nnfast as nn
+from nnfast.exchange.c_source import source
+
+layers = [nn.Standardize(0, 1, n_inputs=4), nn.Dense(4, 16), nn.Tanh(), nn.Dense(16, 3)]
+print(source(nn.Model(layers, nn.SoftmaxCrossEntropy(), rng=0)).partition("#ifndef")[0])
+"""
+
 # What each prints goes between the marks of its name on this page.
 MAKERS = {
     "training": ("training.md", ["-m", "nnfast.examples.training", "--plot", str(HERE / "training.png")]),
     "profile": ("training.md", ["-c", PROFILE.format(picture=str(HERE / "profile.png"))]),
+    "c": ("interop.md", ["-c", HEADER]),
     "limits": ("promises.md", [str(HERE / "limits.py")]),
 }
 

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     )
     from nnfast.checkpoint import load
     from nnfast.errors import BackendUnavailable, CheckpointError
+    from nnfast.exchange.keras_models import from_keras
+    from nnfast.exchange.onnx_reader import from_onnx
+    from nnfast.exchange.torch_models import from_torch
     from nnfast.history import History
     from nnfast.layers import (
         ELU,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
         SiLU,
         Softmax,
         Softplus,
+        Standardize,
         Tanh,
     )
     from nnfast.losses import (
@@ -94,10 +98,13 @@ _HOMES = {
     ],
     "checkpoint": ["load"],
     "errors": ["BackendUnavailable", "CheckpointError"],
+    "exchange.keras_models": ["from_keras"],
+    "exchange.onnx_reader": ["from_onnx"],
+    "exchange.torch_models": ["from_torch"],
     "history": ["History"],
     "layers": [
         *["Dense", "Dropout", "ELU", "GELU", "Layer", "LeakyReLU", "Linear", "PythonLayer", "ReLU", "SiLU", "Sigmoid"],
-        *["Softmax", "Softplus", "Tanh"],
+        *["Softmax", "Softplus", "Standardize", "Tanh"],
     ],
     "losses": [
         *["BinaryCrossEntropy", "CategoricalCrossEntropy", "Huber", "Loss", "MeanAbsoluteError", "MeanSquaredError"],
@@ -158,6 +165,7 @@ __all__ = [
     "Softmax",
     "SoftmaxCrossEntropy",
     "Softplus",
+    "Standardize",
     "Tanh",
     "TensorBoard",
     "TerminateOnNaN",
@@ -167,6 +175,9 @@ __all__ = [
     "checkpoint",
     "datasets",
     "errors",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "functional",
     "get_backend",
     "get_num_threads",

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnfast._functional_call import BackendLike, execute, following, read
 from nnfast._functional_memory import refuse_overlap, shape_of, writable_on_device
-from nnfast.devices import adopted, takes
+from nnfast.devices import adopted, own_memory, takes
 from nnfast.errors import DTypeError, ShapeError
 from nnfast.protocol import OPS, Arg, Backend
 from nnfast.validation import FLOAT32, FLOAT64, Array, convert, host_array, writable
@@ -35,6 +35,8 @@ def in_place(op: str, backend: BackendLike, arrays: Mapping[str, Any], **scalars
         assert backend is not None
         _in_place_on_device(op, backend, arrays, scalars)
         return
+    arrays = {name: own_memory(a) for name, a in arrays.items()}
+    first = arrays[args[0].name]
     if not isinstance(first, np.ndarray) or first.dtype.newbyteorder("=") not in _FLOATS:
         kind = first.dtype if isinstance(first, np.ndarray) else f"a {type(first).__name__}"
         host_array(args[0].name, first)

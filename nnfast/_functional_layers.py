@@ -1,4 +1,4 @@
-"""Behind `nnfast.functional`: dense, dropout and the activations.
+"""Behind `nnfast.functional`: dense, dropout, standardize and the activations.
 
 Dimensions: N rows, I inputs, O outputs. Every output is a fresh array, beside the inputs where these lie on a GPU, and
 inputs are never changed.
@@ -35,6 +35,8 @@ __all__ = [
     "softmax_backward",
     "softplus",
     "softplus_backward",
+    "standardize",
+    "standardize_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -158,6 +160,33 @@ def _dropout(
         )
     out = fresh(array.shape, array.dtype, array, backend)
     execute(op, backend, array, out, **scalars)
+    return out
+
+
+def standardize(x: Any, mean: Any, std: Any, *, backend: BackendLike = None) -> Array:
+    """y = (x − mean)/std, with x and y (N, I), mean and std (I,). N may be 0.
+
+    The values of `std` are not looked at: where it is 0 the quotient is inf or NaN, as in NumPy. Raises ShapeError,
+    DTypeError.
+    """
+    return _scaled("standardize", {"x": x, "mean": mean, "std": std}, backend)
+
+
+def standardize_backward(dy: Any, std: Any, *, backend: BackendLike = None) -> Array:
+    """dx = dy/std, with dy and dx (N, I), std (I,)."""
+    return _scaled("standardize_backward", {"dy": dy, "std": std}, backend)
+
+
+def _scaled(op: str, given: dict[str, Any], backend: BackendLike) -> Array:
+    """An op of rows, which come first, and of vectors as long as they."""
+    backend = following(backend, given)
+    dtype, arrays = read(given, backend=backend)
+    dims: dict[str, int] = {}
+    for arg in OPS[op].args[:-1]:
+        match(arg.name, arrays[arg.name], arg.shape, dims)
+    rows, *vectors = (convert(name, a, dtype) for name, a in arrays.items())
+    out = fresh(rows.shape, dtype, rows, backend)
+    execute(op, backend, rows, *vectors, out)
     return out
 
 

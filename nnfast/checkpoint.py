@@ -4,6 +4,7 @@
     model = nn.load("spiral.nnfast")            goes on training as the saved one would, bit for bit
     model.save_weights("spiral.safetensors")    the parameter arrays alone: .npz or .safetensors
     model.load_weights("spiral.safetensors")
+    model.load_weights("net.safetensors", layout="torch")    under PyTorch's names
 
 One file in the layout of safetensors, which other programs can read; no pickle, and nothing in a file can name code to
 run. It is written beside its place and moved there when it is on the disk, so a killed process leaves the old file.
@@ -13,12 +14,13 @@ one is also a FileNotFoundError, one that the system will not read or write also
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from nnfast.errors import BackendUnavailable, CheckpointError, DTypeError, NnfastError, OptionError
+from nnfast.exchange.names import Names, names_for
 from nnfast.model import Model
 from nnfast.protocol import Backend
 from nnfast.registry import get_backend
@@ -150,39 +152,47 @@ def _check_model(model: Any) -> None:
 # ---- weights alone --------------------------------------------------------------------------------------------------
 
 
-def save_weights(model: Model, path: Any) -> None:
+def save_weights(model: Model, path: Any, *, layout: str = "nnfast", modules: Sequence[str] | None = None) -> None:
     """Write the parameter arrays under the names "0.weights", "0.biases", …, as `.npz` or `.safetensors`.
+
+    layout    "torch": under the names that PyTorch's Sequential has, "0.weight" (transposed), "0.bias", …
+    modules   with that, the names of the modules instead of numbers, for the layers with parameters: ["fc1", "fc2"]
 
     The ending of `path` decides. Written in one step, as by `save`. Raises OptionError for another ending,
     CheckpointError where the file cannot be written.
     """
     _check_model(model)
+    names = names_for(model, layout, modules)
     name = as_path(path)
     if not name.endswith((".npz", ".safetensors")):
         raise OptionError(
             f"path is {name!r}; weights go into a file ending in .npz or .safetensors; model.save keeps the whole model"
         )
     with model._programs.exclusive():
-        blocks = blocks_of(model, model._buffers.parameters)
+        blocks = names.outside(blocks_of(model, model._buffers.parameters))
         with replacing(name) as file:
             if name.endswith(".npz"):
                 np.savez(file, **blocks)  # type: ignore[arg-type]  # the names are no options of savez
             else:
-                write(file, blocks, {})
+                write(file, blocks, {"format": "pt"} if layout == "torch" else {})
 
 
-def load_weights(model: Model, path: Any) -> None:
+def load_weights(model: Model, path: Any, *, layout: str = "nnfast", modules: Sequence[str] | None = None) -> None:
     """Copy parameters in from `.npz`, `.safetensors` or a file of `save`, told apart by their content.
 
     Names and shapes must be those of `save_weights` for this model, the values any real numbers (NaN too) that its
-    dtype can hold; all are checked before anything changes. Optimizer state and counters stay. Raises CheckpointError.
+    dtype can hold; all are checked before anything changes. Optimizer state and counters stay. With layout="torch" a
+    bias that the file does not have is 0. Raises CheckpointError.
     """
     _check_model(model)
     name = as_path(path)
+    names = names_for(model, layout, modules)
     with reading(name) as file:
         reader = _read_npz if _is_zip(file) else _read_safetensors
-        arrays = reader(file, name, lambda offered: _check_weights(model, name, offered))
-    arrays = _converted(name, arrays, model.dtype)
+        arrays = reader(file, name, lambda offered: _check_weights(model, names, name, offered))
+    for b in model._layout.blocks:
+        arrays.setdefault(names.of(b.name), np.zeros(b.shape))  # a bias that may be absent; the others are there
+    arrays = _converted(name, names.inside(arrays), model.dtype)
     with model._programs.exclusive():
         for b in model._layout.blocks:
             part = slice(b.offset, b.offset + b.size)
@@ -212,11 +222,17 @@ def _read_safetensors(file: BinaryIO, path: str, check: Check) -> dict[str, Arra
     return read_tensors(file, header, wanted.__contains__)
 
 
-def _check_weights(model: Model, path: str, offered: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
-    blocks = {b.name: b.shape for b in model._layout.blocks}
+def _check_weights(
+    model: Model, names: Names, path: str, offered: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
+) -> None:
+    blocks = {names.of(b.name): names.shape(b.name, b.shape) for b in model._layout.blocks}
     for name in [*blocks, *offered]:
+        if name not in offered and names.may_be_absent(name):
+            continue
         if name not in offered:
-            raise CheckpointError(f"{path} has no array {name!r}; it holds {_listed(offered)}")
+            theirs = any(n.endswith(".weight") for n in offered) and name.endswith(".weights")
+            hint = "; if these are PyTorch's names, use layout='torch'" if theirs else ""
+            raise CheckpointError(f"{path} has no array {name!r}; it holds {_listed(offered)}{hint}")
         if name not in blocks:
             raise CheckpointError(f"{path} holds the array {name!r:.80}; the model has {_listed(blocks)}")
         dtype, shape = offered[name]

@@ -13,7 +13,7 @@ import numpy as np
 from nnfast.errors import DTypeError
 from nnfast.protocol import Array, Backend
 
-__all__ = ["address_of", "adopted", "device_of", "fetched", "takes"]
+__all__ = ["address_of", "adopted", "device_of", "fetched", "own_memory", "takes"]
 
 # DLPack's device types; an array is on the host where it is in ordinary (1) or in pinned memory (3).
 _HOST = (1, 3)
@@ -57,6 +57,16 @@ def adopted(name: str, a: Any, backend: Backend) -> Array:
 def fetched(name: str, a: Any, backend: Any) -> Any:
     """`a` itself, or its copy on the host where it lies on the backend's device."""
     return backend.to_numpy(adopted(name, a, backend)) if takes(backend, a) else a
+
+
+def own_memory(a: Any) -> Any:
+    """A NumPy view of an array of another library on the host, to be written to; `a` itself where DLPack gives none."""
+    if isinstance(a, np.ndarray) or not hasattr(a, "__dlpack__") or device_of(a):
+        return a
+    try:
+        return np.from_dlpack(a, copy=False)
+    except _UNREADABLE:
+        return a
 
 
 def address_of(a: Any) -> int | None:

@@ -12,8 +12,8 @@ Dtypes: float32 gives float32 and float64 gives float64. Python lists, integers 
 arrays beside them, or float64 where there is none. Parameters and activations of different float types are an error;
 targets and sample weights are converted to the output's dtype.
 
-The functions stand in `_functional_layers` (dense, dropout, activations), `_functional_losses` (losses, metrics) and
-`_functional_updates` (penalty, clipping, optimizer steps); `apply_op` calls any op by its name.
+The functions stand in `_functional_layers` (dense, dropout, standardize, activations), `_functional_losses` (losses,
+metrics) and `_functional_updates` (penalty, clipping, optimizer steps); `apply_op` calls any op by its name.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ from nnfast._functional_layers import (
     softmax_backward,
     softplus,
     softplus_backward,
+    standardize,
+    standardize_backward,
     tanh,
     tanh_backward,
 )
@@ -111,6 +113,8 @@ __all__ = [
     "softmax_cross_entropy",
     "softplus",
     "softplus_backward",
+    "standardize",
+    "standardize_backward",
     "tanh",
     "tanh_backward",
     "top_k_accuracy",

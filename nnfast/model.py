@@ -275,17 +275,62 @@ class Model:
 
         checkpoint.save(self, path, run=None if self._session is None else self._session.record())
 
-    def save_weights(self, path: Any) -> None:
-        """Write the parameter arrays alone, for exchange: `.npz` or `.safetensors`, by the ending of the name."""
+    def save_weights(self, path: Any, *, layout: str = "nnfast", modules: Sequence[str] | None = None) -> None:
+        """Write the parameter arrays alone, for exchange: `.npz` or `.safetensors`, by the ending of the name.
+
+        `layout="torch"` names and transposes them as PyTorch does; see `nnfast.exchange.names`.
+        """
         from nnfast import checkpoint
 
-        checkpoint.save_weights(self, path)
+        checkpoint.save_weights(self, path, layout=layout, modules=modules)
 
-    def load_weights(self, path: Any) -> None:
-        """Read parameter arrays that fit this model from `.npz`, `.safetensors` or a file of `save`."""
+    def load_weights(self, path: Any, *, layout: str = "nnfast", modules: Sequence[str] | None = None) -> None:
+        """Read parameter arrays that fit this model from `.npz`, `.safetensors` or a file of `save`.
+
+        `layout="torch"`: they are named as PyTorch's Sequential names them, or, for a module of one's own, as
+        `modules` says: the names of its Linear modules in order.
+        """
         from nnfast import checkpoint
 
-        checkpoint.load_weights(self, path)
+        checkpoint.load_weights(self, path, layout=layout, modules=modules)
+
+    # ---- elsewhere --------------------------------------------------------------------------------------------------
+
+    def to_onnx(self, path: Any, *, probabilities: bool = True, fold: bool = False, dtype: Any = "float32") -> None:
+        """Write an ONNX file (opset 17, any number of rows) that gives what `predict` gives; needs `nnfast[onnx]`.
+
+        probabilities   with the softmax or sigmoid of a loss on logits; False: the outputs of the last layer
+        fold            Standardize becomes part of the Dense after it; False keeps its difference and quotient
+        dtype           ONNX Runtime has no ELU, Softplus and GELU in "float64"
+
+        Raises OptionError for layers of your own. `nn.from_onnx` reads the file.
+        """
+        from nnfast.exchange import onnx_writer
+
+        onnx_writer.write(self, path, probabilities=probabilities, fold=fold, dtype=dtype)
+
+    def to_c(
+        self, path: Any, *, prefix: str = "net", probabilities: bool = True, fold: bool = True, dtype: Any = None
+    ) -> None:
+        """Write one C99 header with the constants and `void PREFIX_predict(const float *input, float *output)`.
+
+        No allocation, no state, `<math.h>` only where an activation needs it; scratch lies on the stack, and the
+        header says how many bytes. probabilities and fold as in `to_onnx`; dtype is the model's unless given:
+        "float32" is float in C, "float64" double. Raises OptionError for layers of your own.
+        """
+        from nnfast.exchange import c_source
+
+        c_source.write(self, path, prefix=prefix, probabilities=probabilities, fold=fold, dtype=dtype)
+
+    def to_torch(self, *, probabilities: bool = False) -> Any:
+        """A `torch.nn.Sequential` with copies of the weights, one module for each layer; needs PyTorch.
+
+        Its outputs are those of the last layer, logits for a loss on logits, as PyTorch's losses want them;
+        `probabilities=True` adds the softmax or sigmoid. Raises OptionError for layers of your own.
+        """
+        from nnfast.exchange import torch_models
+
+        return torch_models.to_torch(self, probabilities=probabilities)
 
     # ---- looking closer ---------------------------------------------------------------------------------------------
 

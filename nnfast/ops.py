@@ -121,6 +121,8 @@ def _built_in() -> dict[str, OpSpec]:
         ),
         OpSpec("dropout", "x[N,I] -> y[N,I]", "y = x·mask/(1−rate)", scalars=_DROPOUT, flops=12),
         OpSpec("dropout_backward", "dy[N,I] -> dx[N,I]", "dx = dy·mask/(1−rate)", scalars=_DROPOUT, flops=12),
+        OpSpec("standardize", "x[N,I] mean[I] std[I] -> y[N,I]", "y = (x − mean)/std", flops=2),
+        OpSpec("standardize_backward", "dy[N,I] std[I] -> dx[N,I]", "dx = dy/std", flops=1),
         OpSpec(
             "penalty",
             "p[P] g[P]!? total[]!:f8",

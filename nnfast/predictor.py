@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.devices import address_of, takes
+from nnfast.devices import address_of, own_memory, takes
 from nnfast.errors import DTypeError, ShapeError
 from nnfast.protocol import Job
 from nnfast.validation import features
@@ -20,8 +20,9 @@ __all__ = ["DevicePredictor", "Predictor"]
 class Predictor:
     """`predictor(x)` for x of shape (batch, n_inputs): the outputs (batch, n_outputs), as `Model.predict` gives them.
 
-    Returns a fresh array unless `out=` is given. Sees later changes of the model's weights. It has working memory of
-    its own and serves one caller at a time: give each thread its own predictor.
+    Returns a fresh array unless `out=` is given: an array of NumPy, or one that shares its memory by DLPack. Sees later
+    changes of the model's weights. It has working memory of its own and serves one caller at a time: give each thread
+    its own predictor.
     """
 
     def __init__(self, model: Model, batch: int) -> None:
@@ -46,8 +47,9 @@ class Predictor:
             x = features("x", x, self._shape[1], self._dtype)
         if x.shape != self._shape:
             raise ShapeError(f"this predictor takes x of shape {self._shape}; given: {x.shape}")
+        there: Any = out if type(out) is np.ndarray else own_memory(out)
         if out is not None:
-            self._check_out(out)
+            self._check_out(there)
         self._x[...] = x
         if self._again is None or self._named:
             self._run()
@@ -55,7 +57,7 @@ class Predictor:
             self._again()
         if out is None:
             return self._y.copy()
-        out[...] = self._y
+        there[...] = self._y
         return out
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -90,23 +92,21 @@ class DevicePredictor(Predictor):
         x = features("x", x, self._shape[1], self._dtype, backend=backend)
         if x.shape != self._shape:
             raise ShapeError(f"this predictor takes x of shape {self._shape}; given: {x.shape}")
-        there = None if out is None else self._checked_out(out)
+        there: Any = None if out is None else self._checked_out(out)
         self._x[...] = backend.asarray(x)
         self._run()
         if out is None:
             return self._y.copy()
-        if there is None:
-            out[...] = backend.to_numpy(self._y)
-        else:
-            there[...] = self._y
+        there[...] = backend.to_numpy(self._y) if isinstance(there, np.ndarray) else self._y
         return out
 
     def _checked_out(self, out: Any) -> Any:
-        """`out` as an array of the backend's, or None where it is on the host."""
+        """`out` as an array of the backend's, or of NumPy where it is on the host."""
         backend = self._model.backend
         if not takes(backend, out):
-            self._check_out(out)
-            return None
+            there = own_memory(out)
+            self._check_out(there)
+            return there
         there = backend.asarray(out)
         if there.dtype != self._dtype:
             raise DTypeError(f"out must be an array of {self._dtype}; given: {there.dtype}")

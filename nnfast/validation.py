@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nnfast._numbers import choice, flag, integer, number, range_words
-from nnfast.devices import adopted, device_of, takes
+from nnfast.devices import adopted, device_of, own_memory, takes
 from nnfast.errors import DataError, DTypeError, OptionError, ShapeError
 
 __all__ = [
@@ -106,7 +106,9 @@ def any_array(name: str, a: Any, backend: Any = None) -> Array:
 
 
 def _no_numbers(name: str, a: Array) -> DTypeError:
-    return DTypeError(f"{name} has dtype {a.dtype}, not numbers; {_KINDS.get(a.dtype.kind, 'convert it')}")
+    small = a.dtype.kind == "V" and a.dtype.names is None  # bfloat16 and its like, which are no part of NumPy
+    hint = "convert it to float32 first" if small else _KINDS.get(a.dtype.kind, "convert it")
+    return DTypeError(f"{name} has dtype {a.dtype}, not numbers; {hint}")
 
 
 def _refuse_foreign(name: str, a: Any) -> None:
@@ -278,7 +280,11 @@ def weights(name: str, w: Any, rows: int, dtype: DType) -> Array | None:
 
 
 def writable(name: str, a: Any, shape: tuple[int, ...], dtype: DType) -> Array:
-    """The caller's own array for an op that works in place: writable, of this shape and dtype, in any memory layout."""
+    """The caller's own array for an op that works in place: writable, of this shape and dtype, in any memory layout.
+
+    One of another library comes as a view of its memory.
+    """
+    a = own_memory(a)
     if not isinstance(a, np.ndarray):
         _refuse_foreign(name, a)
         raise DTypeError(f"{name} is a {type(a).__name__}; it is updated in place, so it must be a NumPy array")

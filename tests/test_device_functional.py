@@ -54,6 +54,8 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], dict[str, Any]]] = [
     ("dense_backward", (X, W, DY), {}, {}),
     ("dropout", (X,), {}, {"rate": 0.5, "key": 7}),
     ("dropout_backward", (X,), {}, {"rate": 0.5, "key": 7}),
+    ("standardize", (X, X[0], np.abs(X[1]) + 1), {}, {}),
+    ("standardize_backward", (X, np.abs(X[1]) + 1), {}, {}),
     *[(name, (X,), {}, {}) for name in UNARY],
     *[(f"{name}_backward", (probabilities(N, OUT), DY), {}, {}) for name in UNARY],
     ("softmax_cross_entropy", (DY,), {"y": LABELS, "sample_weight": WEIGHT}, {"label_smoothing": 0.1}),

@@ -13,7 +13,7 @@ from nnfast.protocol import OPS
 from nnfast.testing import CASES, assert_parity, check_vjp, off_kinks
 
 FUSED = ("linear", "relu", "leaky_relu", "elu", "softplus", "sigmoid", "tanh")
-ACTIVATIONS = [op for op in OPS if f"{op}_backward" in OPS and op not in ("dense", "dropout")]
+ACTIVATIONS = [op for op in OPS if f"{op}_backward" in OPS and op not in ("dense", "dropout", "standardize")]
 MEANS = ("sigmoid_binary_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber", "poisson")
 SHAPES = [(1, 1), (4, 3), (7, 31)]
 
@@ -54,6 +54,23 @@ def test_a_wrong_gradient_is_found(backend: Any, rng: Any, op: str) -> None:
 def test_gradient_checks_are_float64_only(backend: Any, rng: Any) -> None:
     with pytest.raises(TypeError, match="float64"):
         check_vjp(*pair(backend, "tanh"), [np.ones((2, 2), np.float32)], rng)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_standardize(backend: Any, rng: Any, shape: tuple[int, int]) -> None:
+    mean, std = rng.standard_normal(shape[1]), rng.uniform(0.2, 3, shape[1])
+
+    def forward(x: Any) -> Any:
+        y = np.empty_like(x)
+        backend.kernel("standardize")(x, mean, std, y)
+        return y
+
+    def backward(dy: Any, x: Any) -> Any:
+        dx = np.empty_like(x)
+        backend.kernel("standardize_backward")(dy, std, dx)
+        return [dx]
+
+    check_vjp(forward, backward, [rng.standard_normal(shape)], rng)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.9])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from . import activations, dense, dropout, losses, metrics, optimizers, random_search, regularization
+from . import activations, dense, dropout, losses, metrics, optimizers, random_search, regularization, standardize
 
 __all__ = ["OPS", "WATCHING", "has"]
 
 OPS: Mapping[str, Callable[..., None]] = {
     op: getattr(family, op)
-    for family in (activations, dense, dropout, losses, metrics, optimizers, random_search, regularization)
+    for family in (
+        *(activations, dense, dropout, standardize, losses, metrics),
+        *(optimizers, random_search, regularization),
+    )
     for op in family.__all__
 }
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from nnfast.protocol import ALIGNMENT, API_VERSION, CUSTOM, Array, Backend, Kernel, Runner
 
-from . import activations, dense, dropout, losses, metrics, optimizers, random_search, regularization
+from . import activations, dense, dropout, losses, metrics, optimizers, random_search, regularization, standardize
 
 __all__ = ["KERNELS", "ReferenceBackend"]
 
@@ -39,7 +39,10 @@ def _quiet(kernel: Kernel) -> Kernel:
 
 KERNELS: dict[str, Kernel] = {
     op: _quiet(getattr(family, op))
-    for family in (dense, activations, dropout, losses, metrics, regularization, optimizers, random_search)
+    for family in (
+        *(dense, activations, dropout, standardize, losses, metrics),
+        *(regularization, optimizers, random_search),
+    )
     for op in family.__all__
 }
 

@@ -5,6 +5,7 @@ from nnfast.layers.base import Layer
 from nnfast.layers.dense import Dense
 from nnfast.layers.dropout import Dropout
 from nnfast.layers.python import PythonLayer
+from nnfast.layers.standardize import Standardize
 
 __all__ = [
     "ELU",
@@ -20,5 +21,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Standardize",
     "Tanh",
 ]

@@ -45,6 +45,11 @@ def between(low: float, high: float) -> Maker:
     return lambda d: d.rng.uniform(low, high, d.shape)
 
 
+def stds(d: Draw) -> Array:
+    """Standard deviations, the same in each call of this width: those of forward and backward belong together."""
+    return 0.25 + np.arange(d.shape[0]) * 7 % 11 / 4
+
+
 def squares(d: Draw) -> Array:
     return np.square(d.rng.standard_normal(d.shape))
 
@@ -181,6 +186,8 @@ def _dense() -> list[Case]:
         Case("dense_backward", dense_backward_limit, keywords, {"y": dense_outputs}, droppable=droppable),
         Case("dropout", ulp(2), masks),
         Case("dropout_backward", ulp(2), masks),
+        Case("standardize", ulp(4), values={"x": spread(3), "std": stds}),
+        Case("standardize_backward", ulp(2), values={"std": stds}),
     ]
 
 

@@ -144,6 +144,7 @@ def _with_classes(model: Model, y: Any, weight: Any, class_weight: Any) -> Any:
     if y is None:
         raise OptionError("class_weight needs targets that fit into memory; give sample_weight instead")
     assert model.loss is not None
+    class_weight = fetched("class_weight", class_weight, model.backend)
     by_class = weights_by_class(class_weight, y, model.loss, model.n_outputs)
     return convert("sample_weight", by_class if weight is None else by_class * weight, model.dtype)
 

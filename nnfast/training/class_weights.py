@@ -9,7 +9,7 @@ import numpy as np
 
 from nnfast.errors import DataError, DTypeError, OptionError
 from nnfast.losses import Loss
-from nnfast.validation import number
+from nnfast.validation import host_array, number
 
 __all__ = ["weights_by_class"]
 
@@ -32,7 +32,7 @@ def weights_by_class(given: Any, y: np.ndarray[Any, Any], loss: Loss, n_outputs:
         table = _balanced(given, shares, classes)
     elif isinstance(given, Mapping):
         table = _named(given, classes)
-    elif isinstance(given, Sequence) or (isinstance(given, np.ndarray) and given.ndim):
+    elif isinstance(given := _listed(given), Sequence):
         if len(given) != classes:
             raise OptionError(f"class_weight has {len(given)} weights; there are {classes} classes")
         table = np.array([number(f"class_weight[{i}]", w, 0) for i, w in enumerate(given)])
@@ -42,6 +42,14 @@ def weights_by_class(given: Any, y: np.ndarray[Any, Any], loss: Loss, n_outputs:
     if not weights.any():
         raise DataError("class_weight gives every row of the data the weight 0, so there is nothing to learn from")
     return np.asarray(weights)
+
+
+def _listed(given: Any) -> Any:
+    """An array, of whatever library, as numbers; what is none stays as it is."""
+    if not (hasattr(given, "__array__") or hasattr(given, "__dlpack__")):
+        return given
+    a = host_array("class_weight", given)
+    return a.tolist() if a.ndim == 1 else given
 
 
 def _named(given: Mapping[Any, Any], classes: int) -> np.ndarray[Any, Any]:

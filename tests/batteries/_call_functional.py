@@ -57,6 +57,9 @@ def _layers():
     settings = {"rate": number(0, 1, high_open=True), "key": KEY} | counters
     yield _named("dropout", x=rows, **settings)
     yield _named("dropout_backward", dy=rows, **settings)
+    vector = _float("I", fixed="I")
+    yield _named("standardize", x=rows, mean=vector, std=vector)
+    yield _named("standardize_backward", dy=rows, std=vector)
     for name in ACTIVATIONS:
         scalars = {"alpha": number(0)} if name in ("leaky_relu", "elu") else {}
         yield _named(name, x=rows, **scalars)

@@ -44,6 +44,7 @@ def _layers():
     yield plain("Dropout", layers.Dropout, rate=SHARE, **COMMON)
     yield plain("LeakyReLU", layers.LeakyReLU, alpha=number(0), **COMMON)
     yield plain("ELU", layers.ELU, alpha=number(0), **COMMON)
+    yield plain("Standardize", layers.Standardize, mean=_constants(), std=_constants(), **COMMON)
     for name in ("Layer", "PythonLayer", "ReLU", "GELU", "SiLU", "Softplus", "Sigmoid", "Tanh", "Softmax", "Linear"):
         yield plain("Layer", getattr(layers, name), **COMMON)
     for name, strength in STRENGTHS.items():
@@ -58,6 +59,12 @@ def _layers():
     name = word("scale").but("an object")
     yield method("PythonLayer.parameter", "cube", name=name)
     yield method("PythonLayer.gradient_of", "cube", name=name)
+
+
+def _constants():
+    """Numbers above 0, which will do for a mean too; one alone stands for all."""
+    kind = real("I", fixed="I").but("0-d", "a plain number")
+    return kind._replace(right=lambda draw: np.abs(kind.right(draw)) + np.float32(0.1))
 
 
 def _dense(world, **given):

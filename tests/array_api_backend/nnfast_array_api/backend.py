@@ -15,7 +15,7 @@ import numpy as np
 from nnfast.profiling.walking import walker
 from nnfast.protocol import ALIGNMENT, API_VERSION
 
-from . import activations, dropout, losses, metrics, products, search, updates
+from . import activations, dropout, losses, metrics, products, search, standardize, updates
 
 __all__ = ["KERNELS", "ArrayAPIBackend"]
 
@@ -23,7 +23,7 @@ STANDARD = "2023.12"  # the first version with clip
 
 KERNELS = {
     op: getattr(family, op)
-    for family in (products, activations, dropout, losses, metrics, updates, search)
+    for family in (products, activations, dropout, standardize, losses, metrics, updates, search)
     for op in family.__all__
 }
 

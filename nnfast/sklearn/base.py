@@ -111,7 +111,7 @@ class BaseMLP(BaseEstimator):
         key = int(self._random_state.randint(2**31 - 1)) if self.dropout else 0
         self._network = self._new_network(key)
         if self.solver != "lbfgs":
-            self._begin_record()
+            stopping.begin_record(self)
 
     def _new_network(self, key: int = 0) -> Network:
         widths = (len(self.coefs_[0]), *(w.shape[1] for w in self.coefs_))
@@ -121,9 +121,6 @@ class BaseMLP(BaseEstimator):
         )
         return Network(made)
 
-    def _begin_record(self) -> None:
-        stopping.begin_record(self, validated=self.early_stopping or self.validation_data is not None)
-
     def _fit_lbfgs(self, network: Network, X: Array, y: Array, weight: Array | None) -> None:
         targets, constant = self._targets(y, network.model.dtype)
         data = Data(network.model, self._in_dtype(X), targets, weight, len(X))
@@ -132,8 +129,7 @@ class BaseMLP(BaseEstimator):
     def _fit_stochastic(self, network: Network, X: Array, y: Array, weight: Array | None, incremental: bool) -> None:
         if not incremental or network.optimizer is None:
             network.begin(make(self))
-        if not hasattr(self, "loss_curve_"):  # so far it was fitted by lbfgs
-            self._begin_record()
+        stopping.continue_record(self)
         X, y, weight, held = self._split(X, y, weight)
         targets, constant = self._targets(y, network.model.dtype)
         data = Data(network.model, self._in_dtype(X), targets, weight, self._rows_per_batch(len(X)))

@@ -78,7 +78,7 @@ class Network:
         self._views: tuple[Array, ...] = ()  # what those lists held when they were made
         self._model: Model | None = None
         self._predictor: Predictor | None = None
-        self._zeros: Array | None = None
+        self._row = np.zeros((1, 0))  # as the predictor takes it
         self._kept: tuple[Any, int, dict[str, Array]] | None = None  # an optimizer that waits for the model
         self._lock = Lock()
 
@@ -127,13 +127,13 @@ class Network:
 
     def predict_plain_row(self, X: Any, coefs: Sequence[Any], intercepts: Sequence[Any]) -> Array | None:
         """The outputs of one row, where it is a finite plain array of the network's dtype; else None: check it."""
-        predictor, zeros = self._predictor, self._zeros
+        predictor = self._predictor
         if type(X) is not np.ndarray or X.ndim != 2 or len(X) != 1 or not self._owns(coefs, intercepts):
             return None
-        if predictor is None or zeros is None:
+        if predictor is None:
             self._ready()
             return None
-        if X.dtype != zeros.dtype or X.shape[1] != len(zeros) or X[0].dot(zeros) != 0:  # NaN·0 and inf·0 are NaN
+        if X.dtype != self._row.dtype or X.shape != self._row.shape or np.count_nonzero(np.isfinite(X)) != X.size:
             return None
         with self._lock:
             output: Array = predictor(X)
@@ -149,7 +149,7 @@ class Network:
         """A predictor of single rows for next time; only where weights are views, and a call costs microseconds."""
         with self._lock:
             self._predictor = self.model.predictor()
-            self._zeros = np.zeros(self.model.n_inputs, self.model.dtype)
+            self._row = np.zeros((1, self.model.n_inputs), self.model.dtype)
 
     def _build(self) -> None:
         model = self.architecture.model()

@@ -16,16 +16,27 @@ from sklearn.exceptions import ConvergenceWarning
 from nnfast.sklearn.descent import Descent
 from nnfast.training.interrupts import Interrupts
 
-__all__ = ["begin_record", "descend"]
+__all__ = ["begin_record", "continue_record", "descend"]
 
 
-def begin_record(estimator: Any, *, validated: bool) -> None:
+def begin_record(estimator: Any) -> None:
     """An empty record."""
-    estimator.loss_curve_ = []
-    estimator._no_improvement_count = 0
-    estimator.best_loss_ = None if estimator.early_stopping else np.inf
-    estimator.validation_scores_ = [] if validated else None
-    estimator.best_validation_score_ = -np.inf if validated else None
+    e = estimator
+    e.loss_curve_ = []
+    e._no_improvement_count = 0
+    e.best_loss_ = e.validation_scores_ = e.best_validation_score_ = None
+    continue_record(e)
+
+
+def continue_record(estimator: Any) -> None:
+    """Add what is missing in the record of an earlier fit, by another solver or with other things to watch."""
+    e = estimator
+    if not hasattr(e, "loss_curve_"):
+        begin_record(e)
+    if not e.early_stopping and e.best_loss_ is None:
+        e.best_loss_ = np.inf
+    if (e.early_stopping or e.validation_data is not None) and e.validation_scores_ is None:
+        e.validation_scores_, e.best_validation_score_ = [], -np.inf
 
 
 def descend(estimator: Any, descent: Descent, score: Callable[[], float] | None, *, incremental: bool) -> None:
@@ -54,10 +65,10 @@ def descend(estimator: Any, descent: Descent, score: Callable[[], float] | None,
 
 def _until_a_decision(estimator: Any, descent: Descent, score: Any, most: int) -> int:
     """How many epochs may pass before the rules can have anything to say."""
-    left = most - estimator.n_iter_
     if score is not None:
         return 1
-    return int(min(left, estimator.n_iter_no_change - estimator._no_improvement_count + 1, descent.at_once()))
+    patience = estimator.n_iter_no_change - estimator._no_improvement_count + 1
+    return int(max(1, min(most - estimator.n_iter_, patience, descent.at_once())))
 
 
 def _note(estimator: Any, descent: Descent, loss: float) -> None:

@@ -1,6 +1,6 @@
 """Runs the examples, and puts what they print and draw into this folder: `make docs`.
 
-python docs/make.py [training] [profile] [limits]
+python docs/make.py [training] [profile] [limits] [estimators]
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ MAKERS = {
     "training": ("training.md", ["-m", "nnfast.examples.training", "--plot", str(HERE / "training.png")]),
     "profile": ("training.md", ["-c", PROFILE.format(picture=str(HERE / "profile.png"))]),
     "limits": ("promises.md", [str(HERE / "limits.py")]),
+    "estimators": ("scikit-learn.md", [str(HERE / "estimators.py")]),
 }
 
 

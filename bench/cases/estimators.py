@@ -1,6 +1,6 @@
 """Data and settings for estimators as scikit-learn has them: `MLPClassifier` and `MLPRegressor`, in float64.
 
-Digits is scikit-learn's own set. Generated are "100,000×50", of three classes, and "20,640×8", a regression of the size of
+Digits is scikit-learn's own. Generated are "100,000×50", of three classes, and "20,640×8", a regression of the size of
 its California housing. A fifth of the rows is held out for the score.
 """
 
@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 class EstimatorCase(NamedTuple):
-    """`rows()` gives X and y; the estimator trains `epochs` epochs, everything else being its default."""
+    """`rows()` gives X and y; the estimator trains `epochs` epochs at most, everything else being its default."""
 
     name: str
     kind: str  # "MLPClassifier" or "MLPRegressor"
@@ -51,7 +51,7 @@ CASES = {
     case.name: case
     for case in (
         EstimatorCase("digits, 30 epochs", "MLPClassifier", _digits, 30),
-        EstimatorCase("100,000×50, 1 epoch", "MLPClassifier", _tabular, 1),
+        EstimatorCase("100,000×50, 3 epochs", "MLPClassifier", _tabular, 3),
         EstimatorCase("20,640×8, 8 epochs", "MLPRegressor", _housing, 8),
     )
 }

@@ -180,7 +180,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _checked_held_out(self, X: Any, y: Any) -> tuple[Any, Array]:
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=DTYPES, reset=False)
-        return X, column_or_1d(y) if self._label_binarizer.y_type_ in ("binary", "multiclass") else y
+        if self._label_binarizer.y_type_ in ("binary", "multiclass"):
+            return X, column_or_1d(y)
+        return X, y.toarray() if hasattr(y, "toarray") else y
 
     def _labels(self, outputs: Array) -> Array:
         labels: Array = self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)

@@ -98,7 +98,10 @@ class Network:
         self.model.optimizer = optimizer
 
     def take(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
-        """Copy these weights in, unless they are the network's own; whether they were copied."""
+        """Copy these weights in, unless they are the network's own; whether `coefs` and `intercepts` should replace them.
+
+        On a device there are no views, so they are copied each time.
+        """
         if self._owns(coefs, intercepts):
             return False
         with self._lock:
@@ -107,6 +110,8 @@ class Network:
                 self.architecture = self.architecture._replace(widths=widths)
                 self._model = self._kept = None
             self.model.set_weights([a for pair in zip(coefs, intercepts, strict=True) for a in pair])
+            if self.model.backend.device != "cpu":
+                return False
             self._show()
         return True
 

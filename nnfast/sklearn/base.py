@@ -68,8 +68,7 @@ class BaseMLP(BaseEstimator):
         self._random_state = check_random_state(self.random_state)
         if first:
             self._initialize(X, y)
-        network = self._network
-        network.take(self.coefs_, self.intercepts_)
+        network = self._current_network()
         X, weight = self._dense(X), None if weight is None else weight.astype(network.model.dtype)
         if self.solver == "lbfgs":
             self._fit_lbfgs(network, X, y, weight)
@@ -121,6 +120,15 @@ class BaseMLP(BaseEstimator):
         )
         return Network(made)
 
+    def _current_network(self) -> Network:
+        """The network with the weights of `coefs_` and `intercepts_`, whoever has set them."""
+        network: Network | None = self.__dict__.get("_network")
+        if network is None:  # put together by hand, or converted
+            network = self._network = self._new_network()
+        if network.take(self.coefs_, self.intercepts_):
+            self.coefs_, self.intercepts_ = network.coefs, network.intercepts
+        return network
+
     def _fit_lbfgs(self, network: Network, X: Array, y: Array, weight: Array | None) -> None:
         targets, constant = self._targets(y, network.model.dtype)
         data = Data(network.model, self._in_dtype(X), targets, weight, len(X))
@@ -146,7 +154,7 @@ class BaseMLP(BaseEstimator):
     def _split(self, X: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Array | None, Any]:
         """Rows to train on, and what scores are taken of: validation_data, or rows set aside as scikit-learn does."""
         if self.validation_data is not None:
-            return X, y, weight, self._checked_validation()
+            return X, y, weight, self._checked_validation(self.validation_data)
         if not self.early_stopping:
             return X, y, weight, None
         together = [X, y] if weight is None else [X, y, weight]
@@ -162,15 +170,14 @@ class BaseMLP(BaseEstimator):
                 f"validation_fraction={self.validation_fraction} sets {len(held[0])} of {len(X)} rows aside; "
                 "early stopping needs at least 2"
             )
-        return train[0], train[1], train[2] if weight is not None else None, (
-            self._in_dtype(held[0]), self._held_out(held[1]), held[2] if weight is not None else None,
-        )  # fmt: skip
+        weights = parts[4:] if weight is not None else [None, None]
+        return train[0], train[1], weights[0], (self._in_dtype(held[0]), self._held_out(held[1]), weights[1])
 
     def _stratifies(self) -> bool:
         return False
 
-    def _checked_validation(self) -> tuple[Any, Array, Any]:
-        X, y, weight = options.validation_pair(self.validation_data)
+    def _checked_validation(self, given: Any) -> tuple[Any, Array, Any]:
+        X, y, weight = (*given, None)[:3]
         X, y = self._checked_held_out(X, y)
         return X, y, self._weights(weight, X)
 
@@ -204,11 +211,7 @@ class BaseMLP(BaseEstimator):
                 return row
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        if network is None:  # somebody has put an estimator together by hand
-            network = self._network = self._new_network()
-        if network.take(self.coefs_, self.intercepts_):
-            self.coefs_, self.intercepts_ = network.coefs, network.intercepts
-        return network.predict(X)
+        return self._current_network().predict(X)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coefs_")

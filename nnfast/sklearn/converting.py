@@ -10,7 +10,8 @@ from sklearn import neural_network
 from sklearn.utils.validation import check_is_fitted
 
 from nnfast.errors import DTypeError, OptionError
-from nnfast.sklearn.estimators import MLPClassifier, MLPRegressor
+from nnfast.sklearn.classifier import MLPClassifier
+from nnfast.sklearn.regressor import MLPRegressor
 
 __all__ = ["from_sklearn", "to_sklearn"]
 

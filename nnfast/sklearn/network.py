@@ -98,9 +98,9 @@ class Network:
         self.model.optimizer = optimizer
 
     def take(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
-        """Copy these weights in, unless they are the network's own; whether `coefs` and `intercepts` should replace them.
+        """Copy these weights in, unless they are the network's own; whether its views should now take their place.
 
-        On a device there are no views, so they are copied each time.
+        On a device there are no views, so weights are copied each time.
         """
         if self._owns(coefs, intercepts):
             return False

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 from nnfast.errors import OptionError, ShapeError
+from nnfast.registry import get_backend
 from nnfast.validation import choice, flag, integer, number
 
-__all__ = ["check", "hidden_widths", "validation_pair"]
+__all__ = ["check", "hidden_widths"]
 
 SOLVERS = ("adam", "lbfgs", "sgd")
 ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
@@ -40,6 +41,10 @@ def check(estimator: Any) -> None:
         integer("batch_size", e.batch_size, 1)
     if not isinstance(e.verbose, bool):
         integer("verbose", e.verbose, 0)
+    get_backend(e.backend)
+    data = e.validation_data
+    if data is not None and not (isinstance(data, tuple | list) and len(data) in (2, 3)):
+        raise ShapeError("validation_data must be (X, y) or (X, y, sample_weight)")
     if e.solver == "lbfgs" and e.dropout:
         raise OptionError(f"dropout={e.dropout} needs solver='adam' or 'sgd'; lbfgs cannot work with chance")
 
@@ -49,11 +54,3 @@ def hidden_widths(sizes: Any) -> list[int]:
     if not hasattr(sizes, "__iter__"):
         return [integer("hidden_layer_sizes", sizes, 1)]
     return [integer(f"hidden_layer_sizes[{i}]", n, 1) for i, n in enumerate(sizes)]
-
-
-def validation_pair(data: Any) -> tuple[Any, Any, Any]:
-    """X, y and sample weights or None of `validation_data`."""
-    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-        raise ShapeError("validation_data must be (X, y) or (X, y, sample_weight)")
-    X, y, weight = (*data, None)[:3]
-    return X, y, weight

@@ -17,7 +17,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from nnfast import sklearn as ours
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:scipy.optimize. The .disp:DeprecationWarning"),  # an old scikit-learn's own
+]
 
 ROWS, FEATURES = 150, 6
 WEIGHTED = "sample_weight" in inspect.signature(theirs.MLPClassifier.fit).parameters  # from scikit-learn 1.7 on
@@ -28,7 +31,7 @@ X = rng.standard_normal((ROWS, FEATURES))
 SIGNAL = X[:, 0] * X[:, 1] + np.sin(2 * X[:, 2])
 WEIGHTS = rng.uniform(0.2, 3, ROWS)
 TARGETS = {
-    "binary": np.where(SIGNAL > 0, "yes", "no"),
+    "binary": np.where(SIGNAL > 0, 5, -5),
     "multiclass": np.digitize(SIGNAL, [-1, 0, 1]) * 10,
     "multilabel": np.stack([SIGNAL > 0, SIGNAL > 1, X[:, 3] > 0], axis=1).astype(int),
     "one": SIGNAL,

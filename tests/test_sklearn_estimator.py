@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import nnfast
 from nnfast.sklearn import MLPClassifier, MLPRegressor
@@ -38,7 +38,12 @@ def answers(estimator, rows=X):
     return estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else estimator.predict(rows)
 
 
-@parametrize_with_checks([MLPClassifier(max_iter=100), MLPRegressor(max_iter=100)])
+CHECKS = [pair for kind, _ in BOTH for pair in estimator_checks_generator(kind(max_iter=100))]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "check"), CHECKS, ids=[f"{type(e).__name__}-{c.func.__name__}" for e, c in CHECKS]
+)
 def test_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 

@@ -1,6 +1,6 @@
 """Runs the examples, and puts what they print and draw into this folder: `make docs`.
 
-python docs/make.py [training] [profile] [limits] [c]
+python docs/make.py [training] [profile] [c] [limits] [estimators]
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ MAKERS = {
     "profile": ("training.md", ["-c", PROFILE.format(picture=str(HERE / "profile.png"))]),
     "c": ("interop.md", ["-c", HEADER]),
     "limits": ("promises.md", [str(HERE / "limits.py")]),
+    "estimators": ("scikit-learn.md", [str(HERE / "estimators.py")]),
 }
 
 

@@ -16,6 +16,7 @@ from nnfast.errors import OptionError
 __all__ = ["cpu_count", "get_num_threads", "set_num_threads"]
 
 ENVIRONMENT = "NNFAST_NUM_THREADS"
+SHARE = "NUMBA_NUM_THREADS"  # what a worker process is given
 CGROUPS = "/sys/fs/cgroup"
 OWN_CGROUPS = "/proc/self/cgroup"
 
@@ -35,7 +36,8 @@ def get_num_threads() -> int:
     """How many threads backends may use.
 
     What `set_num_threads` said, else the environment variable NNFAST_NUM_THREADS, else the CPUs that this process may
-    use: those of its affinity mask, or fewer where a control group (a container) grants less CPU time than that.
+    use: those of its affinity mask, or fewer where a control group (a container) grants less CPU time than that, or
+    where NUMBA_NUM_THREADS names fewer, as joblib does in its worker processes so that they share the machine.
     """
     global _count
     if _count is None:
@@ -58,7 +60,9 @@ def cpu_count() -> int:
 
 
 def _usable_cpus() -> int:
-    return max(1, min([cpu_count(), *(math.ceil(quota) for quota in _quotas())]))
+    share = os.environ.get(SHARE, "")
+    shares = [int(share)] if share.isascii() and share.isdigit() else []
+    return max(1, min([cpu_count(), *shares, *(math.ceil(quota) for quota in _quotas())]))
 
 
 def _quotas() -> Iterator[float]:

@@ -65,6 +65,7 @@ def unset(monkeypatch, tmp_path):
     """As in a new process on a machine with eight CPUs and without control groups."""
     monkeypatch.setattr(threads, "_count", None)
     monkeypatch.delenv("NNFAST_NUM_THREADS", raising=False)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(threads, "CGROUPS", str(tmp_path / "cgroup"))
     monkeypatch.setattr(threads, "OWN_CGROUPS", str(tmp_path / "own"))
@@ -93,6 +94,16 @@ def test_the_environment_speaks_before_the_machine_and_after_the_program(unset, 
     assert nnfast.get_num_threads() == 5
     nnfast.set_num_threads(2)
     assert nnfast.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(("share", "count"), [("1", 1), ("3", 3), ("64", 8), ("", 8), ("two", 8), ("0", 1)])
+def test_a_share_of_the_machine_is_a_limit(unset, monkeypatch, share, count):
+    """What joblib tells its worker processes."""
+    monkeypatch.setenv("NUMBA_NUM_THREADS", share)
+    assert nnfast.get_num_threads() == count
+    monkeypatch.setenv("NNFAST_NUM_THREADS", "5")
+    monkeypatch.setattr(threads, "_count", None)
+    assert nnfast.get_num_threads() == 5
 
 
 @pytest.mark.parametrize("bad", ["0", "-2", "two", "1.5", "²", "0x2"])

@@ -17,6 +17,10 @@ SUITES = {
     "steps": ("A training step", "Forward, loss, backward and optimizer, without metrics, in float32."),
     "ops": ("Single ops", "What a step is made of, called one by one."),
     "fit": ("Whole training runs", "From the first epoch to the last, with all that people have around the steps."),
+    "estimators": (
+        "In scikit-learn",
+        "Its estimators beside nnfast's, in float64: the same arguments, draws and scores.",
+    ),
     "startup": ("Starting", "Seconds until something works, each in a fresh process."),
     "latency": ("One answer at a time", "A trained network is asked for one row, thousands of times over."),
     "memory": ("Memory", "A training run in a fresh process, from warm caches."),
@@ -31,6 +35,8 @@ SECTIONS = {
     ("fit", "programs"): "The book's programs from start to exit.",
     ("fit", "digits"): "Training until an accuracy is reached; the number beside the mark is with compiling.",
     ("fit", "company"): "What a progress bar, validation and checkpoints cost: where the time of such a run goes.",
+    ("estimators", "fit"): "From the call to the fitted estimator.",
+    ("estimators", "one row"): "One row at a time, checked as always.",
     ("startup", "import"): "Until the library is imported.",
     (
         "startup",

@@ -27,6 +27,8 @@ SHOWN = (
     ("fit", "programs", "whole program, "),
     ("ops", "functions", ""),
     ("latency", "one row", ""),
+    ("estimators", "fit", "MLP estimators, fit, "),
+    ("estimators", "one row", "MLP estimators, one row, "),
     ("startup", "first step", ""),
 )
 

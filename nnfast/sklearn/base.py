@@ -1,0 +1,227 @@
+"""What both estimators share: `fit` and `partial_fit` from checked data to fitted attributes, and plain outputs."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from abc import abstractmethod
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from nnfast import validation
+from nnfast.errors import DataError, OptionError
+from nnfast.sklearn import lbfgs, options, stopping
+from nnfast.sklearn.descent import Descent, RowOrders
+from nnfast.sklearn.network import Architecture, Network
+from nnfast.sklearn.optimizers import make
+from nnfast.training.batches import Data
+
+__all__ = ["BaseMLP"]
+
+Array = np.ndarray[Any, Any]
+DTYPES = (np.float64, np.float32)
+
+
+class BaseMLP(BaseEstimator):
+    """Base of `MLPClassifier` and `MLPRegressor`; not for use by itself."""
+
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    _network: Network
+
+    # ---- what the subclasses say ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _checked(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        """X and y as numbers, y with two dimensions; raises for what cannot be learned."""
+
+    @abstractmethod
+    def _output_activation(self) -> str: ...
+
+    @abstractmethod
+    def _targets(self, y: Array, dtype: Any) -> tuple[Array, Array | None]:
+        """y as the loss takes it, and what scikit-learn adds to each row's loss, or None."""
+
+    @abstractmethod
+    def _held_out(self, y: Array) -> Array:
+        """Targets of `_checked` as `_score_outputs` takes them."""
+
+    @abstractmethod
+    def _score_outputs(self, outputs: Array, y: Array, sample_weight: Any) -> float:
+        """Accuracy or R²."""
+
+    # ---- fitting ----------------------------------------------------------------------------------------------------
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False) -> Any:
+        options.check(self)
+        if incremental and self.early_stopping:
+            raise OptionError("partial_fit does not support early_stopping=True: it has nothing to compare with")
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, y = self._checked(X, y, incremental, first)
+        weight = self._weights(sample_weight, X)
+        self._random_state = check_random_state(self.random_state)
+        if first:
+            self._initialize(X, y)
+        network = self._current_network()
+        X, weight = self._dense(X), None if weight is None else weight.astype(network.model.dtype)
+        if self.solver == "lbfgs":
+            self._fit_lbfgs(network, X, y, weight)
+        else:
+            self._fit_stochastic(network, X, y, weight, incremental)
+        network.refresh()
+        self.coefs_, self.intercepts_ = network.coefs, network.intercepts
+        if not all(np.isfinite(w).all() for w in (*self.coefs_, *self.intercepts_)):
+            raise DataError(
+                "the solver ended with weights that are not finite; scale X, for example with StandardScaler, "
+                "or use a smaller learning_rate_init"
+            )
+        return self
+
+    def _weights(self, sample_weight: Any, X: Any) -> Array | None:
+        if sample_weight is None:
+            return None
+        rows = X.shape[0]
+        if isinstance(sample_weight, numbers.Number):
+            sample_weight = np.full(rows, sample_weight)
+        given = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+        if not given.any():
+            raise DataError("sample_weight is zero for every row, so there is nothing to average over")
+        return validation.weights("sample_weight", given, rows, np.dtype(np.float64))
+
+    def _initialize(self, X: Any, y: Array) -> None:
+        """Draw weights and biases as scikit-learn does, uniform within √(6/(inputs + outputs)), √2 for "logistic"."""
+        self.n_outputs_ = y.shape[1]
+        widths = (X.shape[1], *options.hidden_widths(self.hidden_layer_sizes), self.n_outputs_)
+        self.n_layers_ = len(widths)
+        self.n_iter_ = self.t_ = 0
+        self.out_activation_ = self._output_activation()
+        coefs, intercepts = [], []
+        for n_inputs, n_outputs in pairwise(widths):
+            bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_inputs + n_outputs))
+            coefs.append(self._random_state.uniform(-bound, bound, (n_inputs, n_outputs)).astype(X.dtype, copy=False))
+            intercepts.append(self._random_state.uniform(-bound, bound, n_outputs).astype(X.dtype, copy=False))
+        self.coefs_, self.intercepts_ = coefs, intercepts
+        key = int(self._random_state.randint(2**31 - 1)) if self.dropout else 0
+        self._network = self._new_network(key)
+        if self.solver != "lbfgs":
+            stopping.begin_record(self)
+
+    def _new_network(self, key: int = 0) -> Network:
+        widths = (len(self.coefs_[0]), *(w.shape[1] for w in self.coefs_))
+        dtype = np.dtype(self.coefs_[0].dtype).name
+        made = Architecture(
+            widths, self.activation, self.out_activation_, dtype, self.backend, float(self.dropout), key
+        )
+        return Network(made)
+
+    def _current_network(self) -> Network:
+        """The network with the weights of `coefs_` and `intercepts_`, whoever has set them."""
+        network: Network | None = self.__dict__.get("_network")
+        if network is None:  # put together by hand, or converted
+            network = self._network = self._new_network()
+        if network.take(self.coefs_, self.intercepts_):
+            self.coefs_, self.intercepts_ = network.coefs, network.intercepts
+        return network
+
+    def _fit_lbfgs(self, network: Network, X: Array, y: Array, weight: Array | None) -> None:
+        targets, constant = self._targets(y, network.model.dtype)
+        data = Data(network.model, self._in_dtype(X), targets, weight, len(X))
+        self.loss_, self.n_iter_ = lbfgs.minimize(self, network, data, constant)
+
+    def _fit_stochastic(self, network: Network, X: Array, y: Array, weight: Array | None, incremental: bool) -> None:
+        if not incremental or network.optimizer is None:
+            network.begin(make(self))
+        stopping.continue_record(self)
+        X, y, weight, held = self._split(X, y, weight)
+        targets, constant = self._targets(y, network.model.dtype)
+        data = Data(network.model, self._in_dtype(X), targets, weight, self._rows_per_batch(len(X)))
+        orders = RowOrders(self._random_state, len(X)) if self.shuffle else None
+        descent = Descent(network, data, self.alpha, orders, constant)
+
+        def score() -> float:
+            assert held is not None
+            X_held, y_held, weight_held = held
+            return self._score_outputs(network.predict(X_held), y_held, weight_held)
+
+        stopping.descend(self, descent, None if held is None else score, incremental=incremental)
+
+    def _split(self, X: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Array | None, Any]:
+        """Rows to train on, and what scores are taken of: validation_data, or rows set aside as scikit-learn does."""
+        if self.validation_data is not None:
+            return X, y, weight, self._checked_validation(self.validation_data)
+        if not self.early_stopping:
+            return X, y, weight, None
+        together = [X, y] if weight is None else [X, y, weight]
+        parts = train_test_split(
+            *together,
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=y if self._stratifies() else None,
+        )
+        train, held = parts[::2], parts[1::2]
+        if len(held[0]) < 2:
+            raise DataError(
+                f"validation_fraction={self.validation_fraction} sets {len(held[0])} of {len(X)} rows aside; "
+                "early stopping needs at least 2"
+            )
+        weights = parts[4:] if weight is not None else [None, None]
+        return train[0], train[1], weights[0], (self._in_dtype(held[0]), self._held_out(held[1]), weights[1])
+
+    def _stratifies(self) -> bool:
+        return False
+
+    def _checked_validation(self, given: Any) -> tuple[Any, Array, Any]:
+        X, y, weight = (*given, None)[:3]
+        X, y = self._checked_held_out(X, y)
+        return X, y, self._weights(weight, X)
+
+    @abstractmethod
+    def _checked_held_out(self, X: Any, y: Any) -> tuple[Any, Array]:
+        """X and y of `validation_data`, checked against what was fitted."""
+
+    def _rows_per_batch(self, rows: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, rows)
+        if self.batch_size > rows:
+            warnings.warn(f"batch_size={self.batch_size} is more than there are rows; {rows} are taken", stacklevel=6)
+        return min(int(self.batch_size), rows)
+
+    def _dense(self, X: Any) -> Array:
+        made: Array = X.toarray() if hasattr(X, "toarray") else X
+        return made
+
+    def _in_dtype(self, X: Array) -> Array:
+        return validation.convert("X", X, self._network.model.dtype)
+
+    # ---- outputs ----------------------------------------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> Array:
+        """What the output activation gives for each row, (N, n_outputs)."""
+        fitted = self.__dict__
+        network: Network | None = fitted.get("_network")
+        if network is not None and "feature_names_in_" not in fitted:
+            row = network.predict_plain_row(X, self.coefs_, self.intercepts_)
+            if row is not None:
+                return row
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        return self._current_network().predict(X)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coefs_")
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError("partial_fit needs solver='adam' or 'sgd'; lbfgs takes all data at once")
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

@@ -1,0 +1,188 @@
+"""The nnfast model behind an estimator, and where scikit-learn's conventions for losses differ from nnfast's.
+
+An estimator's truth is in `coefs_` and `intercepts_`. On a CPU those are views of the model's own parameters; whoever
+assigns others, or unpickles an estimator, has them copied in before the next use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import is_
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nnfast import layers, losses, optimizers
+from nnfast.buffers import realigned
+from nnfast.model import Model
+from nnfast.predictor import Predictor
+
+__all__ = ["Architecture", "Network", "scales"]
+
+Array = np.ndarray[Any, Any]
+
+ACTIVATIONS = {"logistic": layers.Sigmoid, "tanh": layers.Tanh, "relu": layers.ReLU}
+LOSSES = {
+    "softmax": losses.SoftmaxCrossEntropy,
+    "logistic": losses.SigmoidBinaryCrossEntropy,
+    "identity": losses.MeanSquaredError,
+    "exp": losses.Poisson,
+}
+
+
+class Architecture(NamedTuple):
+    """All that a network is made of but its weights."""
+
+    widths: tuple[int, ...]
+    activation: str
+    out_activation: str
+    dtype: str
+    backend: Any = None
+    dropout: float = 0.0
+    key: int = 0  # the seed of dropout
+
+    def model(self) -> Model:
+        made: list[layers.Layer] = []
+        for i, (n_inputs, n_outputs) in enumerate(pairwise(self.widths)):
+            if i and self.activation in ACTIVATIONS:
+                made.append(ACTIVATIONS[self.activation]())
+            if i and self.dropout:
+                made.append(layers.Dropout(self.dropout))
+            made.append(layers.Dense(n_inputs, n_outputs, initializer="zeros"))
+        loss = LOSSES[self.out_activation]()
+        return Model(made, loss=loss, backend=self.backend, dtype=self.dtype, rng=self.key)
+
+
+def scales(out_activation: str, outputs: int) -> tuple[float, float]:
+    """How scikit-learn's losses and their gradients differ from nnfast's, by a factor each.
+
+    Binary cross-entropy and Poisson deviance: it adds up outputs, where nnfast averages. Squared error: its loss is
+    half the average over outputs, its gradient that of half the sum.
+    """
+    if out_activation == "softmax":
+        return 1.0, 1.0
+    if out_activation == "identity":
+        return 0.5, outputs / 2
+    return float(outputs), float(outputs)
+
+
+class Network:
+    """A model made when it is needed, with `coefs` and `intercepts` as scikit-learn has them."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.coefs: list[Array] = []
+        self.intercepts: list[Array] = []
+        self._views: tuple[Array, ...] = ()  # what those lists held when they were made
+        self._model: Model | None = None
+        self._predictor: Predictor | None = None
+        self._row = np.zeros((1, 0))  # as the predictor takes it
+        self._kept: tuple[Any, int, dict[str, Array]] | None = None  # an optimizer that waits for the model
+        self._lock = Lock()
+
+    @property
+    def model(self) -> Model:
+        if self._model is None:
+            self._build()
+        assert self._model is not None
+        return self._model
+
+    @property
+    def optimizer(self) -> Any:
+        return self.model.optimizer
+
+    def begin(self, optimizer: optimizers.GradientOptimizer) -> None:
+        """From now on this optimizer, with fresh moments."""
+        self.model.optimizer = optimizer
+
+    def take(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
+        """Copy these weights in, unless they are the network's own; whether its views should now take their place.
+
+        On a device there are no views, so weights are copied each time.
+        """
+        if self._owns(coefs, intercepts):
+            return False
+        with self._lock:
+            widths = (len(coefs[0]), *(np.shape(w)[1] for w in coefs))
+            if widths != self.architecture.widths:
+                self.architecture = self.architecture._replace(widths=widths)
+                self._model = self._kept = None
+            self.model.set_weights([a for pair in zip(coefs, intercepts, strict=True) for a in pair])
+            if self.model.backend.device != "cpu":
+                return False
+            self._show()
+        return True
+
+    def refresh(self) -> None:
+        """After training: what `coefs` and `intercepts` show is what the model holds."""
+        if self.model.backend.device != "cpu":
+            self._show()
+
+    def predict(self, X: Any) -> Array:
+        """The outputs as the output activation makes them, for checked X, dense or sparse."""
+        model = self.model
+        if hasattr(X, "toarray"):
+            rows = 4096
+            parts = [self.predict(X[lo : lo + rows].toarray()) for lo in range(0, X.shape[0], rows)]
+            return np.concatenate(parts)
+        output = np.asarray(model.backend.to_numpy(model.predict(X)))
+        return np.exp(output, out=output) if self.architecture.out_activation == "exp" else output
+
+    def predict_plain_row(self, X: Any, coefs: Sequence[Any], intercepts: Sequence[Any]) -> Array | None:
+        """The outputs of one row, where it is a finite plain array of the network's dtype; else None: check it."""
+        predictor = self._predictor
+        if type(X) is not np.ndarray or X.ndim != 2 or len(X) != 1 or not self._owns(coefs, intercepts):
+            return None
+        if predictor is None:
+            self._ready()
+            return None
+        if X.dtype != self._row.dtype or X.shape != self._row.shape or np.count_nonzero(np.isfinite(X)) != X.size:
+            return None
+        with self._lock:
+            output: Array = predictor(X)
+        return np.exp(output, out=output) if self.architecture.out_activation == "exp" else output
+
+    def _owns(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
+        """Whether these are the views of the model's parameters; none are, on a device."""
+        if coefs is not self.coefs or intercepts is not self.intercepts:
+            return False
+        return len(self._views) == len(coefs) + len(intercepts) and all(map(is_, (*coefs, *intercepts), self._views))
+
+    def _ready(self) -> None:
+        """A predictor of single rows for next time; only where weights are views, and a call costs microseconds."""
+        with self._lock:
+            self._predictor = self.model.predictor()
+            self._row = np.zeros((1, self.model.n_inputs), self.model.dtype)
+
+    def _build(self) -> None:
+        model = self.architecture.model()
+        if self._kept is not None:
+            optimizer, steps, slots = self._kept
+            model.optimizer = optimizer
+            optimizer.steps = steps
+            model._buffers.slots = {name: realigned(slot, model.backend) for name, slot in slots.items()}
+        self._model, self._kept, self._predictor = model, None, None
+        self._show()
+
+    def _show(self) -> None:
+        model = self.model
+        dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+        to_numpy = model.backend.to_numpy
+        self.coefs = [np.asarray(to_numpy(layer.weights)) for layer in dense]
+        self.intercepts = [np.asarray(to_numpy(layer.biases)) for layer in dense]
+        self._views = (*self.coefs, *self.intercepts) if model.backend.device == "cpu" else ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The architecture and the optimizer with its moments; weights are kept by the estimator."""
+        kept = self._kept
+        if self._model is not None and self._model.optimizer is not None:
+            buffers, optimizer = self._model._buffers, self._model.optimizer
+            to_numpy = self._model.backend.to_numpy
+            kept = optimizer._clone(), optimizer.steps, {n: np.array(to_numpy(s)) for n, s in buffers.slots.items()}
+        return {"architecture": self.architecture, "kept": kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["architecture"])  # type: ignore[misc]  # the same start as that of a new network
+        self._kept = state["kept"]

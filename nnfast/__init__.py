@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.optimizers import SGD, Adagrad, Adam, AdamW, RandomSearch, RMSprop
     from nnfast.own_ops import register_op
+    from nnfast.population import Population
     from nnfast.program import Program
     from nnfast.protocol import OpSpec
     from nnfast.registry import available_backends, get_backend, register_backend, use_backend
@@ -106,6 +107,7 @@ _HOMES = {
     "metrics": ["PythonMetric"],
     "model": ["Model"],
     "optimizers": ["Adagrad", "Adam", "AdamW", "RMSprop", "RandomSearch", "SGD"],
+    "population": ["Population"],
     "program": ["Program"],
     "protocol": ["OpSpec"],
     "own_ops": ["register_op"],
@@ -143,6 +145,7 @@ __all__ = [
     "ModelCheckpoint",
     "OpSpec",
     "Poisson",
+    "Population",
     "Program",
     "ProgressBar",
     "PythonLayer",

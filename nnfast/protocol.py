@@ -6,7 +6,8 @@ What it fixes:
 - `OPS`, one `OpSpec` per op (the table is in `nnfast/ops.py`). A kernel is a function called with the op's arrays by
   position, in the order of its signature, then its scalars and attributes by keyword; it returns None.
 - `Buffer` and `Op`, the rows of a `Program`; `Job` and `Result`, what goes into a run and what comes out, and
-  `PopulationJob`, the same for many models; `Backend` and `Runner`, who computes; `num_threads()`, how many threads they may use for it.
+  `PopulationJob`, the same for many models;
+- `Backend` and `Runner`, who computes; `num_threads()`, how many threads they may use for it.
 
 Signatures are written `x[N,I] w[I,O] b[O] -> y[N,O]`. A name before the arrow is read, a name after it is filled
 completely, whatever it held. Marks: `!` read and updated in place; `?` may be None; `:f8` always float64;
@@ -254,9 +255,9 @@ class Runner(Protocol):
     """A compiled Program: owns the arena, and no state that outlives a run.
 
     A runner that knows `Job.aside` has an attribute `takes_pauses = True`; with others jobs end where a pause is due.
-    Also optional are `profile(job)`, see `nnfast.profiling`, and `run_population(job)`, which runs a `PopulationJob`, sets
-    its `done` and its aside's sums, and returns a Result with an axis of models before, `sums` (M, steps, columns) and
-    `nonfinite` (M,), or None where it cannot; then the models are run one after the other.
+    Also optional are `profile(job)`, see `nnfast.profiling`, and `run_population(job)`. That runs a `PopulationJob`,
+    sets its `done` and its aside's sums, and returns a Result with an axis of models before, `sums` (M, steps, columns)
+    and `nonfinite` (M,); or None where it cannot, and then the models are run one after the other.
     """
 
     program: Program

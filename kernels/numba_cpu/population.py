@@ -1,4 +1,4 @@
-"""A PopulationJob inside compiled code: each executor has tables and working memory, and takes one model after the other.
+"""A PopulationJob inside compiled code: each executor has tables and memory of its own, and takes the next model.
 
 Of each model only a row of numbers is made, all rows at once: see `population_driver.py`. A model is one share, so its
 bits are those of a model that is trained alone by one thread.
@@ -100,9 +100,9 @@ class PopulationRunner:
         self._plans: dict[Any, Plan] = {}
         self._groups: tuple[bytes, Any, list[frozenset[int]]] | None = None  # of the last scalars
         flat = ("parameters", *self._program.slots)
-        self._columns = {
-            name: Row.END + i for i, name in enumerate(dict.fromkeys((*flat, *self._program.scalars)))
-        } | {"key": int(Row.KEY)}
+        self._columns = {name: Row.END + i for i, name in enumerate(dict.fromkeys((*flat, *self._program.scalars)))} | {
+            "key": int(Row.KEY)
+        }
 
     def run(self, job: PopulationJob) -> Result:
         models = len(job.models)
@@ -237,9 +237,7 @@ class PopulationRunner:
         if found is None or found.plan is not plan:
             if len(lane.bindings) >= BINDINGS:
                 lane.bindings.clear()
-            found = lane.bindings[key] = RowBinding(
-                plan, variants, 1, kind.data, lane.memory, columns=self._columns
-            )
+            found = lane.bindings[key] = RowBinding(plan, variants, 1, kind.data, lane.memory, columns=self._columns)
         return found
 
 

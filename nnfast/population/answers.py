@@ -22,9 +22,7 @@ Array = np.ndarray[Any, Any]
 WAYS = ("all", "mean", "vote", "best")
 
 
-def evaluate(
-    population: Population, X: Any, y: Any, batch_size: int | None, sample_weight: Any
-) -> dict[str, Array]:
+def evaluate(population: Population, X: Any, y: Any, batch_size: int | None, sample_weight: Any) -> dict[str, Array]:
     """See `Population.evaluate`."""
     pattern = population.pattern
     pattern._needs("evaluate")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast.devices import fetched
-from nnfast.errors import NnfastError, ShapeError
+from nnfast.errors import ShapeError
 from nnfast.training.batches import repeated
 from nnfast.validation import any_array, features, host_array, integer, weights
 
@@ -25,7 +25,7 @@ class PopulationData:
     def __init__(
         self, model: Model, n: int, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = ""
     ) -> None:
-        """X (N, n_inputs) or (n, N, n_inputs); y as the loss takes it, or with an axis of n before; weights likewise."""
+        """X (N, n_inputs) or (n, N, n_inputs); y and weights as usual, or with an axis of n before."""
         self._n = n
         own = set()
         x = any_array(f"{prefix}X", X, model.backend)

@@ -48,6 +48,7 @@ class PopulationRun:
         self._held: list[tuple[Array, Array]] = []  # sums and weights of the epoch that is not complete
         self._seconds = 0.0  # per step of all, in the last job
         self._warned = False
+        self.is_whole = True  # whether all models have made the same steps: false where a job ended in an error
 
     @property
     def epochs_done(self) -> int:
@@ -64,10 +65,12 @@ class PopulationRun:
         due = [e for e in range(first, done + 1) if e % every == 0 or e == last] if measuring is not None else []
         pauses = [e * self.data.steps - self.steps for e in due]
         begin = time.perf_counter()
+        self.is_whole = False
         made = [self._part(models, steps, measuring, pauses) for models in self._chunks(steps)]
         self._seconds = (time.perf_counter() - begin) / steps
         sums, weights, asides = (list(parts) for parts in zip(*made, strict=True))
         self.steps += steps
+        self.is_whole = True
         values = self._collect(np.concatenate(sums), np.concatenate(weights))
         measured = {}
         if measuring is not None and due:
@@ -228,7 +231,7 @@ def fit(population: Population, X: Any, y: Any, given: dict[str, Any]) -> Popula
             _loop(now, hooks, measuring, every, epochs, progress, interrupts)
     finally:
         try:
-            if now.steps or before is not None:
+            if now.is_whole and (now.steps or before is not None):
                 hooks.write(population, now.epochs_done, final=True)
         finally:
             population._session = None
@@ -300,7 +303,9 @@ def _resumed(population: Population, now: PopulationRun, hooks: Hooks, path: Any
 
     def check(record: Any) -> None:
         if record is None:
-            raise CheckpointError(f"{path} holds a population but no training to go on with; use Population.load and fit")
+            raise CheckpointError(
+                f"{path} holds a population but no training to go on with; use Population.load and fit"
+            )
         now.check(record["run"], path)
 
     record = populations.restore(population, path, check)

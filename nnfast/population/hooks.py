@@ -104,7 +104,9 @@ class Hooks:
             self._stopping = callback
         elif isinstance(callback, ModelCheckpoint):
             if callback.keep_best or callback.every_steps is not None:
-                raise OptionError("a population's ModelCheckpoint takes path and every; see population.best() for the best")
+                raise OptionError(
+                    "a population's ModelCheckpoint takes path and every; see population.best() for the best"
+                )
             self._checkpoint = callback
         elif isinstance(callback, Callback) or not callable(callback) or isinstance(callback, type):
             raise DTypeError(

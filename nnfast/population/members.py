@@ -30,7 +30,10 @@ class Members:
         backend, size = pattern.backend, pattern._layout.size
         # No gradients: they are gone with the step, so whoever computes has room for one model's.
         self.buffers = Buffers(
-            backend.zeros((n, size), pattern.dtype), backend.zeros((n, 0), pattern.dtype), {}, backend.zeros((n, 0), "f8")
+            backend.zeros((n, size), pattern.dtype),
+            backend.zeros((n, 0), pattern.dtype),
+            {},
+            backend.zeros((n, 0), "f8"),
         )
         self.keys = np.zeros(n, np.uint64)
         self.epochs = np.zeros(n, np.int64)  # begun over each model's life: the number of its next shuffle

@@ -43,8 +43,8 @@ class Population:
     build     a function without arguments that returns an `nn.Model`: the pattern of all. Its weights are not used, but
               for layers whose values were given before
     n         how many models
-    vary      {name: n values}. Names are "rng" (seeds), "learning_rate" (numbers or schedules), "decay", "clip_norm", the
-              optimizer's other numbers ("momentum", "beta_1", "weight_decay", …), those of the loss
+    vary      {name: n values}. Names are "rng" (seeds), "learning_rate" (numbers or schedules), "decay", "clip_norm",
+              the optimizer's other numbers ("momentum", "beta_1", "weight_decay", …), those of the loss
               ("label_smoothing", …), "weight_l1", "weight_l2", "bias_l1", "bias_l2" (of all Dense layers), "dropout"
               (the rate of all Dropout layers) and the numbers of other layers ("alpha"). Whatever changes the structure
               cannot vary
@@ -74,18 +74,18 @@ class Population:
         if backend is not None and get_backend(backend) is not pattern.backend:
             pattern = pattern.to(backend=backend)
         self._begin(pattern, n)
+        self._seeds: tuple[Any, ...]
         named = dict(vary or {})
         if "rng" in named:
-            seeds = n_values("rng", named.pop("rng"), n)
+            self._seeds = n_values("rng", named.pop("rng"), n)
         else:
-            seeds = tuple(as_rng(rng).integers(2**32, size=n).tolist()) if not _is_legacy(rng) else _legacy(rng, n)
+            source = as_rng(rng)
+            self._seeds = tuple(int.from_bytes(source.bytes(4), "little") for _ in range(n))
         self._varying.values = {name: self._varying.checked(name, values) for name, values in named.items()}
-        self._seeds = seeds
-        self._members.draw(seeds, given)
+        self._members.draw(self._seeds, given)
 
     def _begin(self, pattern: Model, n: int) -> None:
         self._pattern, self._members, self._varying = pattern, Members(pattern, n), Varying(pattern, n)
-        self._seeds: tuple[Any, ...] = (None,) * n
         self._session: Callable[[], dict[str, Any]] | None = None  # while it is being fitted: what to write down
         self.history = PopulationHistory((), n)  # of the last fit, also of one that ended in an error
 
@@ -118,14 +118,14 @@ class Population:
 
     @property
     def parameters(self) -> Array:
-        """(n, size): the flat parameters of each model, as `Model.parameters` has them. On a GPU: a copy on the host."""
+        """(n, size): the flat parameters of each model, as in `Model.parameters`. On a GPU: a copy on the host."""
         return np.asarray(self.backend.to_numpy(self._members.buffers.parameters))
 
     def __len__(self) -> int:
         return self.n
 
     def __getitem__(self, k: int) -> Model:
-        """Model k as an `nn.Model` of its own: a copy with its weights, settings, optimizer state, seed and counters."""
+        """Model k as an `nn.Model` of its own: a copy with its weights, optimizer state, settings and seed."""
         k = _place(k, self.n)
         made = self._members.model(k, self._varying)
         if k < len(self.history):
@@ -176,10 +176,8 @@ class Population:
         with self._pattern._programs.fitting():
             return training.fit(self, X, y, given)
 
-    def evaluate(
-        self, X: Any, y: Any, *, batch_size: int | None = None, sample_weight: Any = None
-    ) -> dict[str, Array]:
-        """Loss and metrics of every model, arrays (n,) by name, on data shared or each model's own; see `Model.evaluate`."""
+    def evaluate(self, X: Any, y: Any, *, batch_size: int | None = None, sample_weight: Any = None) -> dict[str, Array]:
+        """Loss and metrics of every model, arrays (n,) by name, as `Model.evaluate`; data as for `fit`."""
         return answers.evaluate(self, X, y, batch_size, sample_weight)
 
     def predict(self, X: Any, batch_size: int | None = None, *, how: str = "all") -> Any:
@@ -292,11 +290,3 @@ def _place(k: Any, n: int) -> int:
     if not -n <= k < n:
         raise IndexError(f"there are {n} models, 0 to {n - 1}; {k} was given")
     return int(k) % n
-
-
-def _is_legacy(rng: Any) -> bool:
-    return isinstance(rng, np.random.RandomState)
-
-
-def _legacy(rng: Any, n: int) -> tuple[int, ...]:
-    return tuple(rng.randint(2**32, size=n, dtype=np.uint64).tolist())

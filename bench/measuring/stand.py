@@ -17,7 +17,16 @@ from nnfast.threads import cpu_count
 
 __all__ = ["SUITES", "Contender", "Settings", "Stand", "backends"]
 
-SUITES = ("steps", "ops", "fit", "startup", "latency", "memory", "scaling")  # in the order in which they run
+SUITES = (
+    "steps",
+    "ops",
+    "fit",
+    "startup",
+    "latency",
+    "memory",
+    "scaling",
+    "population",
+)  # in the order in which they run
 QUICK_PEERS = ("book", "scikit_learn")
 
 

@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 import pytest
-from population_models import N, SETTINGS, compare, model, rows, settings_of, threads
+from population_models import SETTINGS, N, compare, model, rows, settings_of, threads
 
 import nnfast as nn
 from nnfast.errors import OptionError, StateError

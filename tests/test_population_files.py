@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from population_models import N, SETTINGS, model, rows
+from population_models import SETTINGS, N, model, rows
 
 import nnfast as nn
 from nnfast.errors import CheckpointError, DataError, DTypeError, OptionError, UnknownNameError

@@ -1,4 +1,4 @@
-"""scikit-learn under joblib: each model is an `MLPClassifier`, trained by one of as many processes as there are threads.
+"""scikit-learn under joblib: an `MLPClassifier` per model, trained by as many processes as there are threads.
 
 Models go to a process and come back, as they do in a grid search; a process takes as many of them at a time as are its
 share, which is the way with the least to send.

@@ -17,16 +17,8 @@ from nnfast.threads import cpu_count
 
 __all__ = ["SUITES", "Contender", "Settings", "Stand", "backends"]
 
-SUITES = (
-    "steps",
-    "ops",
-    "fit",
-    "startup",
-    "latency",
-    "memory",
-    "scaling",
-    "population",
-)  # in the order in which they run
+# In the order in which they run.
+SUITES = ("steps", "ops", "fit", "startup", "latency", "memory", "scaling", "population")
 QUICK_PEERS = ("book", "scikit_learn")
 
 

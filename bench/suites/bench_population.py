@@ -1,8 +1,8 @@
 """Populations: many networks of one structure at a time, each with its own weights, over the same rows.
 
 Beside JAX's `vmap` over its whole loop, PyTorch's `torch.func`, and scikit-learn under joblib: time per step of the
-whole population, then with one thread and more. Before anything is timed each contender trains six models, which must end
-where the reference in float64 does.
+whole population, then with one thread and more. Before anything is timed each contender trains six models, which must
+end where the reference in float64 does.
 """
 
 from __future__ import annotations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+
+import nnfast as nn
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -33,3 +36,21 @@ def test_transcripts_are_filled_in(page):
         body = text.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0]
         assert body.count("\n") > 5, name
         assert "/" not in body or not re.search(r"(^|\s)/[a-z]+/", body), "a path of the machine that made it"
+
+
+@pytest.mark.skipif(not nn.available_backends()["numba"], reason="without Numba a thousand networks take minutes")
+def test_the_tutorial_on_populations_runs(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(DOCS))
+    blocks, threads = importlib.import_module("blocks"), nn.get_num_threads()
+    try:
+        said = blocks.outputs(DOCS / "population.md")
+    finally:
+        nn.set_num_threads(threads)
+    assert set(said) == {"population", "trained", "looked", "used", "alone", "kept"}
+    assert said["alone"] == "the same bits: True"
+    assert said["kept"] == "the same ranking: True"
+    accuracies = [float(line.split()[-1]) for line in said["used"].splitlines()]
+    assert min(accuracies) > 0.75
+    assert (tmp_path / "population.png").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -300,8 +301,11 @@ def test_words(backend, trained):
     assert repr(trained.ensemble(models=2)) == "<Ensemble of 2 models: mean>"
 
 
-def test_a_shallow_population_is_no_surprise(trained):
-    twin = copy.deepcopy(trained)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))], ids=["copy", "pickle"])
+def test_copies_train_on_by_themselves(trained, copied):
+    twin = copied(trained)
+    assert twin._members.buffers.parameters.ctypes.data % 256 == 0
     twin.fit(X, Y, epochs=1, batch_size=32, verbose=0)
+    assert not np.array_equal(twin.parameters, trained.parameters)
     trained.fit(X, Y, epochs=1, batch_size=32, verbose=0)
     assert np.array_equal(twin.parameters, trained.parameters)

@@ -67,13 +67,7 @@ def test_scores_are_of_the_weights_that_are_there(backend):
 
 
 def test_who_has_stopped_is_not_trained_any_more(backend):
-    population, seen = population_of(backend), []
-    run = type(population)._runner
-
-    def spied(self, mode):
-        seen.append(mode)
-        return run(self, mode)
-
+    population = population_of(backend)
     stop = nn.EarlyStopping("loss", patience=1, min_delta=1e9)  # nothing is better than the first by so much
     history = population.fit(X, Y, epochs=20, callbacks=[stop], **OPTIONS)
     assert (history.epochs == 2).all()

@@ -52,7 +52,7 @@ def _all(population: Population, X: Any, batch_size: int | None) -> Any:
     pattern, n = population.pattern, population.n
     program, runner = population._runner("predict")
     size = evaluation_rows(program) if batch_size is None else integer("batch_size", batch_size, 1)
-    data = PopulationData(pattern, n, X, None, None, size)
+    data = PopulationData(pattern, n, X, None, None, size, targets=False)
     output = pattern.backend.empty((n, data.rows, pattern.n_outputs), pattern.dtype)
     job = make_job(population, program, np.arange(n), data, None, output=output, steps=data.steps)
     run(population, runner, job)

@@ -23,7 +23,16 @@ class PopulationData:
     """Checked rows on the backend, cut into batches of `size`. `own` names the arrays with an axis of models before."""
 
     def __init__(
-        self, model: Model, n: int, X: Any, y: Any, sample_weight: Any, batch_size: int | None, prefix: str = ""
+        self,
+        model: Model,
+        n: int,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        batch_size: int | None,
+        prefix: str = "",
+        *,
+        targets: bool = True,
     ) -> None:
         """X (N, n_inputs) or (n, N, n_inputs); y and weights as usual, or with an axis of n before."""
         self._n = n
@@ -34,7 +43,7 @@ class PopulationData:
         self.x = self._each("x" in own, f"{prefix}X", x, lambda name, a: _features(model, name, a))
         self.rows = int(self.x.shape[-2])
         self.y = None
-        if y is not None:
+        if targets:
             y = host_array(f"{prefix}y", fetched(f"{prefix}y", y, model.backend))
             if _is_own(y, n, self.rows, model.n_outputs):
                 own.add("y")

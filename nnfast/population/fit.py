@@ -302,15 +302,16 @@ def _resumed(population: Population, now: PopulationRun, hooks: Hooks, path: Any
     from nnfast.storage import populations
 
     def check(record: Any) -> None:
-        if record is None:
+        if not isinstance(record, dict) or "run" not in record:
             raise CheckpointError(
                 f"{path} holds a population but no training to go on with; use Population.load and fit"
             )
         now.check(record["run"], path)
+        hooks.check(record["patience"], path)
 
     record = populations.restore(population, path, check)
     now.go_on(record["run"])
-    hooks.take(record["patience"], path)
+    hooks.take(record["patience"])
     return population.history
 
 

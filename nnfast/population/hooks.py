@@ -144,8 +144,11 @@ class Hooks:
     def state(self) -> dict[str, Any] | None:
         return None if self.patience is None else self.patience.state()
 
-    def take(self, state: Any, path: str) -> None:
+    def check(self, state: Any, path: str) -> None:
+        """Refuse what another kind of training has written down."""
         if (state is None) != (self.patience is None):
             raise CheckpointError(f"{path} is of a training {'without' if state is None else 'with'} EarlyStopping")
+
+    def take(self, state: Any) -> None:
         if self.patience is not None:
             self.patience.take(state)

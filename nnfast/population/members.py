@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnfast.buffers import realign
 from nnfast.protocol import Buffers
 from nnfast.random import as_rng, draw_key
 
@@ -29,16 +30,19 @@ class Members:
         self.pattern, self.n = pattern, n
         backend, size = pattern.backend, pattern._layout.size
         # No gradients: they are gone with the step, so whoever computes has room for one model's.
-        self.buffers = Buffers(
-            backend.zeros((n, size), pattern.dtype),
-            backend.zeros((n, 0), pattern.dtype),
-            {},
-            backend.zeros((n, 0), "f8"),
-        )
+        flat = backend.zeros((n, size), pattern.dtype), backend.zeros((n, 0), pattern.dtype)
+        self.buffers = Buffers(*flat, {}, backend.zeros((n, 0), np.float64), pattern._buffers.backend)
         self.keys = np.zeros(n, np.uint64)
         self.epochs = np.zeros(n, np.int64)  # begun over each model's life: the number of its next shuffle
         self.steps = np.zeros(n, np.int64)
         self._one: Buffers | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_one": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        realign(self.buffers, self.pattern.backend)
 
     def draw(self, seeds: Sequence[Any], given: Sequence[bool]) -> None:
         """What `Model(…, rng=seed)` draws: weights layer by layer, but for layers whose values were given; the key."""

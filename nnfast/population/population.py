@@ -255,6 +255,9 @@ class Population:
 
         return plots.population(self, name, **options)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_session": None}
+
     # ---- programs ---------------------------------------------------------------------------------------------------
 
     def _runner(self, mode: str) -> tuple[Program, Runner]:

@@ -116,7 +116,7 @@ def test_frozen_and_given_layers(backend):
         parts = nn.SoftmaxCrossEntropy(), nn.SGD(0.1)
         return nn.Model([given, nn.Tanh(), own, nn.Tanh(), nn.Dense(6, 3)], *parts, backend=backend, rng=rng)
 
-    population = nn.Population(build, 2, {"rng": [1, 2]})
+    population = nn.Population(build, 2, {"rng": [0, 1]})
     compare(population, build, lambda m, k: m.fit(X, Y, epochs=2, batch_size=32, verbose=0), X, Y)
     assert np.array_equal(population[1].layers[0].weights, W.astype(np.float32))
 

@@ -12,7 +12,7 @@ import nnfast as nn
 pytestmark = pytest.mark.skipif(bool(why_not_simulated), reason=str(why_not_simulated))
 
 X, Y = rows(40)
-FEW = {name: values[:3] for name, values in SETTINGS.items()}
+FEW = {name: values[:2] for name, values in SETTINGS.items()}
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def gpu(monkeypatch):
 
 
 def test_each_model_has_the_bits_that_it_would_have_alone(gpu):
-    population = nn.Population(lambda: model(gpu), 3, FEW)
-    options = {"epochs": 3, "batch_size": 16, "verbose": 0, "validation_data": (X, Y)}
+    population = nn.Population(lambda: model(gpu), 2, FEW)
+    options = {"epochs": 2, "batch_size": 16, "verbose": 0, "validation_data": (X, Y)}
     stop = nn.EarlyStopping("loss", patience=1, min_delta=0.02, restore_best=True)
     compare(
         population,

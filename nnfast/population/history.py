@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nnfast.errors import OptionError, UnknownNameError
+from nnfast._numbers import choice
+from nnfast.errors import UnknownNameError
 from nnfast.history import History
 
 __all__ = ["PopulationHistory"]
@@ -93,8 +94,7 @@ class PopulationHistory:
 
     def sign(self, name: str, mode: str = "auto") -> int:
         """1 where less of `name` is better, −1 where more is."""
-        if mode not in ("auto", "min", "max"):
-            raise OptionError(f"mode is {mode!r}; expected 'auto', 'min' or 'max'")
+        choice("mode", mode, ("auto", "min", "max"))
         higher = name.removeprefix("val_") in self.higher
         return -1 if mode == "max" or (mode == "auto" and higher) else 1
 

@@ -81,7 +81,7 @@ class Population:
         else:
             source = as_rng(rng)
             self._seeds = tuple(int.from_bytes(source.bytes(4), "little") for _ in range(n))
-        self._varying.values = {name: self._varying.checked(name, values) for name, values in named.items()}
+        self._varying.use({name: self._varying.checked(name, values) for name, values in named.items()})
         self._members.draw(self._seeds, given)
 
     def _begin(self, pattern: Model, n: int) -> None:
@@ -114,7 +114,7 @@ class Population:
         """Give the models other values of a setting from the next step on; `name` as in `vary`, but for "rng"."""
         if name == "rng":
             raise OptionError("the seeds are drawn from when a population is made; make another one")
-        self._varying.values[name] = self._varying.checked(name, values)
+        self._varying.use(self._varying.values | {name: self._varying.checked(name, values)})
 
     @property
     def parameters(self) -> Array:
@@ -222,7 +222,7 @@ class Population:
         if not chosen:
             raise OptionError("models is empty; a population has at least one")
         made._members = self._members.subset(chosen, made._pattern)
-        made._varying.values = {name: tuple(v[k] for k in chosen) for name, v in self._varying.values.items()}
+        made._varying.use({name: tuple(v[k] for k in chosen) for name, v in self._varying.values.items()})
         made._seeds = tuple(self._seeds[k] for k in chosen)
         if len(self.history):
             made.history = self.history.subset(chosen)

@@ -7,7 +7,8 @@ of all layers that have it ("weight_l2" of every Dense layer, "dropout" for the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,16 @@ class Varying:
     def __init__(self, pattern: Model, n: int) -> None:
         self._pattern, self._n = pattern, n
         self.values: dict[str, tuple[Any, ...]] = {}
+        self._numbers: dict[str, Array] = {}  # the same as arrays, where they are numbers; no limit is infinite
+
+    def use(self, values: Mapping[str, tuple[Any, ...]]) -> None:
+        """From now on these, which were `checked`."""
+        self.values = dict(values)
+        self._numbers = {
+            name: np.array([math.inf if v is None else v for v in column], np.float64)
+            for name, column in self.values.items()
+            if not any(map(callable, column))
+        }
 
     # ---- settings ---------------------------------------------------------------------------------------------------
 
@@ -101,10 +112,9 @@ class Varying:
         base = self._pattern._programs.scalars(program)
         table = np.repeat(base[None], self._n, axis=0)
         places, names = self.places(), list(program.scalars)
-        for name, values in self.values.items():
+        for name, numbers in self._numbers.items():
             for place, attribute in places[name]:
                 if f"{place}.{attribute}" in names:
-                    numbers = [np.inf if v is None else v for v in values]
                     table[:, names.index(f"{place}.{attribute}")] = numbers
         return table
 
@@ -112,11 +122,13 @@ class Varying:
         """(models, count): the learning rates of these models after `first`, `first` + 1, … steps each."""
         optimizer = self._pattern.optimizer
         assert isinstance(optimizer, GradientOptimizer)
-        rate, decay = self._each("learning_rate", optimizer, models), self._each("decay", optimizer, models)
-        if any(map(callable, rate)):
+        decays = self._each("decay", models)
+        if callable(optimizer.learning_rate) or "learning_rate" in self.values.keys() - self._numbers.keys():
+            column = self.values.get("learning_rate", (optimizer.learning_rate,) * self._n)
             known: dict[tuple[int, int], Array] = {}
             rows = []
-            for schedule, start in zip(rate, first.tolist(), strict=True):
+            for k, start in zip(models.tolist(), first.tolist(), strict=True):
+                schedule = column[k]
                 key = id(schedule), start
                 if key not in known:
                     made = rates_of(schedule, start, count) if callable(schedule) else np.full(count, schedule)
@@ -124,18 +136,17 @@ class Varying:
                 rows.append(known[key])
             rates = np.stack(rows)
         else:
-            rates = np.repeat(np.asarray(rate, np.float64)[:, None], count, axis=1)
-        decays = np.asarray(decay, np.float64)
+            rates = np.repeat(self._each("learning_rate", models)[:, None], count, axis=1)
         if decays.any():
             steps = first[:, None] + np.arange(count, dtype=np.float64)
             rates = rates / (1.0 + decays[:, None] * steps)
         return rates
 
-    def _each(self, name: str, optimizer: Any, models: Array) -> Sequence[Any]:
-        values = self.values.get(name)
-        if values is None:
-            return [getattr(optimizer, name)] * len(models)
-        return [values[k] for k in models.tolist()]
+    def _each(self, name: str, models: Array) -> Array:
+        """A number of the optimizer for each of these models."""
+        if name in self._numbers:
+            return self._numbers[name][models]
+        return np.full(len(models), getattr(self._pattern.optimizer, name), np.float64)
 
 
 def penalized(program: Program, scalars: Array) -> Array:

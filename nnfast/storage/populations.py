@@ -192,7 +192,7 @@ def _fill(population: Population, stored: Stored, said: dict[str, Any], values: 
             members.buffers.slots[slot] = pattern.backend.zeros((members.n, pattern._layout.size), pattern.dtype)
         members.buffers.slots[slot][...] = asarray(_rows(population, blocks))
     members.keys, members.epochs, members.steps = (np.array(said[name]) for name in ("keys", "epochs", "steps"))
-    population._varying.values = values
+    population._varying.use(values)
     population._seeds = tuple(said["seeds"].tolist() if isinstance(said["seeds"], np.ndarray) else said["seeds"])
     population.history = PopulationHistory.of(said["history"])
 

@@ -268,7 +268,11 @@ class Runner(Protocol):
 
 
 class Backend(Protocol):
-    """Who computes. A class with these members is a backend; `nnfast.testing` holds the tests that it must pass."""
+    """Who computes. A class with these members is a backend; `nnfast.testing` holds the tests that it must pass.
+
+    Optional is `row_orders(keys, epochs, rows)`: what `nnfast.random.permutation` gives for each, (len(keys), rows), or
+    None where the caller is to draw them.
+    """
 
     name: str
     device: str  # "cpu", or the kind of device whose arrays it takes

@@ -11,6 +11,8 @@ from population_models import SETTINGS, N, compare, model, rows, settings_of, th
 
 import nnfast as nn
 from nnfast.errors import OptionError, StateError
+from nnfast.population.running import row_orders
+from nnfast.random import permutation
 
 X, Y = rows()
 X_TEST, Y_TEST = rows(37, seed=1)
@@ -165,6 +167,21 @@ def test_generators_are_used_as_they_are(backend):
     source = np.random.RandomState(5)
     for k in range(2):
         assert np.array_equal(population.parameters[k], model(backend, rng=source).parameters)
+
+
+def test_row_orders_are_those_of_numpy(monkeypatch):
+    orders = pytest.importorskip("nnfast.kernels.numba_cpu.orders")
+    keys = np.random.default_rng(0).integers(0, 2**64, 40, dtype=np.uint64)
+    epochs = np.append(np.arange(38), [2**63, 2**63 - 1]).astype(np.uint64).view(np.int64)
+    epochs[-2] = 2**62
+    for count in (1, 2, 3, 8, 9, 1000):
+        drawn = [permutation(int(k), int(e), count) for k, e in zip(keys, epochs, strict=True)]
+        found = orders.row_orders(keys, epochs, count)
+        assert found is None or np.array_equal(found, drawn), count
+    assert found is not None or not orders.COMPILED
+    monkeypatch.setattr(orders, "_is_numpys", lambda: False)  # a NumPy that draws otherwise
+    assert orders.row_orders(keys, epochs, 3) is None
+    assert np.array_equal(row_orders(nn.get_backend("numba"), keys, epochs, 1000), drawn)
 
 
 # ---- single models --------------------------------------------------------------------------------------------------

@@ -14,10 +14,9 @@ from nnfast.errors import CheckpointError, DTypeError, NonFiniteWarning, OptionE
 from nnfast.population.data import PopulationData
 from nnfast.population.history import PopulationHistory
 from nnfast.population.hooks import Hooks
-from nnfast.population.running import Measuring, make_job, run, tally_of
+from nnfast.population.running import Measuring, make_job, row_orders, run, tally_of
 from nnfast.population.varying import penalized
 from nnfast.progress import Progress
-from nnfast.random import permutation
 from nnfast.training.batches import evaluation_rows
 from nnfast.training.interrupts import Interrupts
 from nnfast.training.run import JOB_SECONDS, ORDER_ROWS
@@ -44,7 +43,7 @@ class PopulationRun:
         self.first_epochs = population._members.epochs.copy()
         self.stopped = False
         self._shuffled = shuffle and data.size < data.rows
-        self._orders: dict[tuple[int, int], Array] = {}
+        self._last_order: tuple[Array, int, Array] | None = None
         self._held: list[tuple[Array, Array]] = []  # sums and weights of the epoch that is not complete
         self._seconds = 0.0  # per step of all, in the last job
         self._warned = False
@@ -138,22 +137,27 @@ class PopulationRun:
         if not self._shuffled:
             return [self.models]
         size = max(1, ORDER_ROWS // self.data.rows)
+        if size >= len(self.models):
+            return [self.models]
         return [self.models[i : i + size] for i in range(0, len(self.models), size)]
 
     def _order(self, models: Array, first: int, epochs: int) -> Array:
-        """(models, epochs, rows): each row order follows from the model's key and the number of its epoch alone."""
-        members = self.population._members
+        """(models, epochs, rows): each row order follows from the model's key and the number of its epoch alone.
+
+        That of the last epoch is kept, since a job may end in the midst of it.
+        """
         orders = np.empty((len(models), epochs, self.data.rows), np.int64)
-        known: dict[tuple[int, int], Array] = {}
-        keys, begun = members.keys[models].tolist(), self.first_epochs[models].tolist()
-        for m, (key, start) in enumerate(zip(keys, begun, strict=True)):
-            for e in range(epochs):
-                which = key, start + first + e
-                if which not in known:
-                    drawn = self._orders.get(which)
-                    known[which] = permutation(*which, self.data.rows) if drawn is None else drawn
-                orders[m, e] = known[which]
-        self._orders = known if self.data.rows * len(self.models) <= ORDER_ROWS else {}
+        kept = self._last_order is not None and self._last_order[0] is models and self._last_order[1] == first
+        if kept:
+            orders[:, 0] = self._last_order[2]
+        if epochs > kept:
+            members, new = self.population._members, np.arange(first + kept, first + epochs)
+            numbers = (self.first_epochs[models][:, None] + new).reshape(-1)
+            drawn = row_orders(
+                self.population.backend, np.repeat(members.keys[models], len(new)), numbers, self.data.rows
+            )
+            orders[:, kept:] = drawn.reshape(len(models), len(new), -1)
+        self._last_order = (models, first + epochs - 1, orders[:, -1].copy()) if models is self.models else None
         return orders
 
     def _warn(self, models: Array, nonfinite: Array) -> None:

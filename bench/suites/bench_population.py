@@ -20,21 +20,20 @@ from measuring.workers import Worker
 SUITE = "population"
 CASES = ("256 × 2-64-3, batch 300", "1024 × 8-32-32-2, batch 64, 256 rows")
 QUICK = ("8 × 2-64-3, batch 300",)
-SLOW = ("numpy", "scikit_joblib")  # one model after the other, and hundreds of models sent to and fro
-FEW = 256  # models that these may take
+FEW = "16 × 2-64-3, batch 300"  # with everybody
+SLOW = ("numpy", "scikit_joblib")  # one model after the other, or sent to and fro: with hundreds, seconds per step
 
 
 def groups(stand: Stand) -> Iterator[Group]:
     quick = stand.settings.quick
     everybody = stand.contenders(ours="nnfast_population", kind="population")
-    pace = stand.settings.pace(5, 0.03, 6.0)
-    for name in QUICK if quick else CASES:
-        few = named(name).n <= FEW
-        yield group("networks", name, [who for who in everybody if few or who.name not in SLOW], pace)
+    for name in QUICK if quick else (*CASES, FEW):
+        taking = [who for who in everybody if quick or name == FEW or who.name not in SLOW]
+        yield group("networks", name, taking, stand.settings.pace(7, 0.1, 8.0))
     ours = [who for who in everybody if who.nnfast and not who.twin and (quick or who.name not in SLOW)]
     for name in QUICK if quick else CASES:
         for n in range(1, stand.settings.threads + 1):
-            yield group("threads", name, ours, stand.settings.pace(7, 0.03, 2.5), n)
+            yield group("threads", name, ours, stand.settings.pace(7, 0.1, 3.0), n)
 
 
 def group(section: str, name: str, contenders: Sequence[Contender], pace: Pace, threads: int | None = None) -> Group:

@@ -38,6 +38,7 @@ def test_transcripts_are_filled_in(page):
         assert "/" not in body or not re.search(r"(^|\s)/[a-z]+/", body), "a path of the machine that made it"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not nn.available_backends()["numba"], reason="without Numba a thousand networks take minutes")
 def test_the_tutorial_on_populations_runs(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
@@ -52,5 +53,5 @@ def test_the_tutorial_on_populations_runs(tmp_path, monkeypatch):
     assert said["alone"] == "the same bits: True"
     assert said["kept"] == "the same ranking: True"
     accuracies = [float(line.split()[-1]) for line in said["used"].splitlines()]
-    assert min(accuracies) > 0.75
+    assert min(accuracies) > 0.6
     assert (tmp_path / "population.png").exists()

@@ -147,9 +147,9 @@ class PopulationRun:
         That of the last epoch is kept, since a job may end in the midst of it.
         """
         orders = np.empty((len(models), epochs, self.data.rows), np.int64)
-        kept = self._last_order is not None and self._last_order[0] is models and self._last_order[1] == first
-        if kept:
-            orders[:, 0] = self._last_order[2]
+        last, kept = self._last_order, 0
+        if last is not None and last[0] is models and last[1] == first:
+            orders[:, 0], kept = last[2], 1
         if epochs > kept:
             members, new = self.population._members, np.arange(first + kept, first + epochs)
             numbers = (self.first_epochs[models][:, None] + new).reshape(-1)

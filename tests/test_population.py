@@ -172,8 +172,7 @@ def test_generators_are_used_as_they_are(backend):
 def test_row_orders_are_those_of_numpy(monkeypatch):
     orders = pytest.importorskip("nnfast.kernels.numba_cpu.orders")
     keys = np.random.default_rng(0).integers(0, 2**64, 40, dtype=np.uint64)
-    epochs = np.append(np.arange(38), [2**63, 2**63 - 1]).astype(np.uint64).view(np.int64)
-    epochs[-2] = 2**62
+    epochs = np.array([*range(38), 2**62, 2**63 - 1], np.int64)
     for count in (1, 2, 3, 8, 9, 1000):
         drawn = [permutation(int(k), int(e), count) for k, e in zip(keys, epochs, strict=True)]
         found = orders.row_orders(keys, epochs, count)

@@ -1,10 +1,11 @@
 """Runs the examples, and puts what they print and draw into this folder: `make docs`.
 
-python docs/make.py [training] [profile] [c] [limits] [estimators]
+python docs/make.py [training] [profile] [c] [limits] [estimators] [population]
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,8 @@ MAKERS = {
     "limits": ("promises.md", [str(HERE / "limits.py")]),
     "estimators": ("scikit-learn.md", [str(HERE / "estimators.py")]),
 }
+# Pages that are programs themselves: what each of their blocks prints follows it, see blocks.py.
+PAGES = {"population": "population.md"}
 
 
 def printed(arguments: list[str]) -> str:
@@ -58,10 +61,14 @@ def filled(page: str, name: str, text: str) -> str:
 
 
 def main(names: list[str]) -> None:
-    for name in names or MAKERS:
-        page, arguments = MAKERS[name]
+    for name in names or [*MAKERS, *PAGES]:
+        page, arguments = MAKERS.get(name) or (PAGES[name], [str(HERE / "blocks.py"), PAGES[name]])
+        said = printed(arguments)
         path = HERE / page
-        path.write_text(filled(path.read_text(encoding="utf-8"), name, printed(arguments)), encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        for mark, body in (json.loads(said) if name in PAGES else {name: said}).items():
+            text = filled(text, mark, body)
+        path.write_text(text, encoding="utf-8")
         print(f"{name}: done")
 
 

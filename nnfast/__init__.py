@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.optimizers import SGD, Adagrad, Adam, AdamW, RandomSearch, RMSprop
     from nnfast.own_ops import register_op
+    from nnfast.population import Population
     from nnfast.program import Program
     from nnfast.protocol import OpSpec
     from nnfast.registry import available_backends, get_backend, register_backend, use_backend
@@ -113,6 +114,7 @@ _HOMES = {
     "metrics": ["PythonMetric"],
     "model": ["Model"],
     "optimizers": ["Adagrad", "Adam", "AdamW", "RMSprop", "RandomSearch", "SGD"],
+    "population": ["Population"],
     "program": ["Program"],
     "protocol": ["OpSpec"],
     "own_ops": ["register_op"],
@@ -150,6 +152,7 @@ __all__ = [
     "ModelCheckpoint",
     "OpSpec",
     "Poisson",
+    "Population",
     "Program",
     "ProgressBar",
     "PythonLayer",

@@ -105,6 +105,8 @@ def _check_logits(last: Layer, loss: Loss) -> None:
 def assemble(model: Model, layers: Sequence[Layer], rng: Any) -> tuple[Layout, Buffers]:
     """Allocate the flat arrays, draw what has not been drawn, in layer order, and move the layers in."""
     backend, dtype = model.backend, model.dtype
+    for layer in layers:
+        layer._was_given = layer._buffers is not None or bool(layer._initial)
     values = [layer.drawn(rng) for layer in layers]
     shapes = [(f"{i}.{n}", s) for i, layer in enumerate(layers) for n, s in layer.parameter_shapes().items()]
     layout = Layout.of(shapes, dtype.name)

@@ -31,7 +31,7 @@ from nnfast.storage.restoring import Restoring, check_blocks, fill
 from nnfast.storage.stored import FORMAT, Stored, blocks_of, content, is_parameter, read_stored
 from nnfast.validation import convert, working_dtype
 
-__all__ = ["examine", "inspect", "load", "load_weights", "read_run", "restore", "save", "save_weights"]
+__all__ = ["built", "examine", "inspect", "load", "load_weights", "read_run", "restore", "save", "save_weights"]
 
 Array = np.ndarray[Any, Any]
 
@@ -73,6 +73,12 @@ def load(path: Any, *, backend: str | Backend | None = None, dtype: Any = None, 
     wanted = None if dtype is None else working_dtype(dtype)
     chosen, given = get_backend(backend), Custom(custom, name)
     stored = read_stored(name)
+    return built(stored, chosen, wanted, given)
+
+
+def built(stored: Stored, backend: Backend, wanted: np.dtype[Any] | None, given: Custom) -> Model:
+    """The model that a file describes, with its numbers. Raises CheckpointError."""
+    name = stored.path
     unpacker = ConfigUnpacker(stored.config, name, given)
     said = stored.model
     layers = [unpacker.part("layer", part, f"layer {i}") for i, part in enumerate(said["layers"])]
@@ -89,7 +95,7 @@ def load(path: Any, *, backend: str | Backend | None = None, dtype: Any = None, 
         layer._training_forwards = said["layers"][i]["forwards"]
     try:
         kind = wanted or said["dtype"]
-        model = Model(layers, loss, optimizer, metrics, backend=chosen, dtype=kind, rng=0)
+        model = Model(layers, loss, optimizer, metrics, backend=backend, dtype=kind, rng=0)
     except BackendUnavailable:
         raise
     except NnfastError as error:

@@ -5,8 +5,9 @@ What it fixes:
 
 - `OPS`, one `OpSpec` per op (the table is in `nnfast/ops.py`). A kernel is a function called with the op's arrays by
   position, in the order of its signature, then its scalars and attributes by keyword; it returns None.
-- `Buffer` and `Op`, the rows of a `Program`; `Job` and `Result`, what goes into a run and what comes out;
-  `Backend` and `Runner`, who computes; `num_threads()`, how many threads they may use for it.
+- `Buffer` and `Op`, the rows of a `Program`; `Job` and `Result`, what goes into a run and what comes out, and
+  `PopulationJob`, the same for many models;
+- `Backend` and `Runner`, who computes; `num_threads()`, how many threads they may use for it.
 
 Signatures are written `x[N,I] w[I,O] b[O] -> y[N,O]`. A name before the arrow is read, a name after it is filled
 completely, whatever it held. Marks: `!` read and updated in place; `?` may be None; `:f8` always float64;
@@ -47,6 +48,8 @@ __all__ = [
     "OpReport",
     "OpSpec",
     "OptionError",
+    "PopulationAside",
+    "PopulationJob",
     "Result",
     "Runner",
     "num_threads",
@@ -176,6 +179,70 @@ class Result:
     nonfinite: int = -1
 
 
+@dataclass(slots=True)
+class PopulationJob:
+    """The same steps of one Program for many models, each with weights, numbers and perhaps data of its own.
+
+    Each flat array of `buffers` has a row per model; `models` says which rows take part, M of them. What has M in its
+    shape has an entry for each of these, in that order. Data are shared, as in `Job`, or, where `own` names them ("x",
+    "y", "sample_weight"), have an axis of all models before their usual ones; so has `output`, always.
+    Model m gets what `alone(m, …)` would give it on one thread, to the bit.
+    """
+
+    buffers: Buffers
+    models: Any  # (M,) int64
+    x: Array = None
+    y: Array | None = None
+    sample_weight: Array | None = None
+    own: frozenset[str] = frozenset()
+    order: Any = None  # (M, epochs, rows) int64, or None for the natural order
+    output: Array | None = None
+    batch_size: int = 0
+    steps: int = 1
+    first_batch: int = 0
+    learning_rates: Any = None  # (M, steps) float64
+    normalisers: Any = None  # (M, steps) float64
+    first_steps: Any = None  # (M,) int64
+    keys: Any = None  # (M,) uint64
+    scalars: Any = None  # (M, names in Program.scalars) float64
+    pauses: Any = ()
+    aside: PopulationAside | None = None
+    done: Any = None  # (M,) int64, set by who runs it: steps that each model has completed
+
+    def alone(self, m: int, buffers: Buffers) -> Job:
+        """The job of the m-th of the models that take part, on flat arrays that hold its numbers."""
+        k = int(self.models[m])
+        x, y, weight = (
+            array[k] if name in self.own and array is not None else array
+            for name, array in (("x", self.x), ("y", self.y), ("sample_weight", self.sample_weight))
+        )
+        return Job(
+            buffers,
+            x,
+            y,
+            weight,
+            None if self.order is None else self.order[m],
+            None if self.output is None else self.output[k],
+            self.batch_size,
+            self.steps,
+            self.first_batch,
+            None if self.learning_rates is None else self.learning_rates[m],
+            None if self.normalisers is None else self.normalisers[m],
+            1 if self.first_steps is None else int(self.first_steps[m]),
+            0 if self.keys is None else int(self.keys[m]),
+            scalars=self.scalars[m],
+        )
+
+
+@dataclass(slots=True)
+class PopulationAside:
+    """As `Aside`, for a population: the same models, in the same order."""
+
+    runner: Runner
+    job: PopulationJob
+    sums: Any = None  # (M, pauses, steps of the job, columns) float64, set by who runs it
+
+
 class OpReport(NamedTuple):
     """Who runs one op: a row of `Model.backend_report()`."""
 
@@ -188,7 +255,9 @@ class Runner(Protocol):
     """A compiled Program: owns the arena, and no state that outlives a run.
 
     A runner that knows `Job.aside` has an attribute `takes_pauses = True`; with others jobs end where a pause is due.
-    Also optional is `profile(job)`, see `nnfast.profiling`.
+    Also optional are `profile(job)`, see `nnfast.profiling`, and `run_population(job)`. That runs a `PopulationJob`,
+    sets its `done` and its aside's sums, and returns a Result with an axis of models before, `sums` (M, steps, columns)
+    and `nonfinite` (M,); or None where it cannot, and then the models are run one after the other.
     """
 
     program: Program
@@ -199,7 +268,11 @@ class Runner(Protocol):
 
 
 class Backend(Protocol):
-    """Who computes. A class with these members is a backend; `nnfast.testing` holds the tests that it must pass."""
+    """Who computes. A class with these members is a backend; `nnfast.testing` holds the tests that it must pass.
+
+    Optional is `row_orders(keys, epochs, rows)`: what `nnfast.random.permutation` gives for each, (len(keys), rows), or
+    None where the caller is to draw them.
+    """
 
     name: str
     device: str  # "cpu", or the kind of device whose arrays it takes

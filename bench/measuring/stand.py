@@ -18,7 +18,7 @@ from nnfast.threads import cpu_count
 __all__ = ["SUITES", "Contender", "Settings", "Stand", "backends"]
 
 # In the order in which they run; what the first one compiles into empty caches, the others find.
-SUITES = ("startup", "steps", "ops", "fit", "estimators", "latency", "memory", "scaling")
+SUITES = ("startup", "steps", "ops", "fit", "estimators", "latency", "memory", "scaling", "population")
 QUICK_PEERS = ("book", "scikit_learn")
 
 

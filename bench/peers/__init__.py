@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["KINDS", "PEERS", "Peer", "Trainer", "named", "of"]
 
-KINDS = ("train", "kernel", "function", "predict")
+KINDS = ("train", "kernel", "function", "predict", "population")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ PEERS = (
     ),
     Peer("torch_compiled", "PyTorch, torch.compile", ("torch",), {"train": "torch_compiled"}),
     Peer("jax_step", "JAX, jitted step", ("jax",), {"train": "jax_step", "predict": "jax_predict"}),
-    Peer("jax_loop", "JAX, whole loop", ("jax",), {"train": "jax_loop"}),
+    Peer("jax_loop", "JAX, whole loop", ("jax",), {"train": "jax_loop", "population": "jax_population"}),
+    Peer("torch_vmap", "PyTorch, torch.func", ("torch",), {"population": "torch_population"}),
+    Peer("scikit_joblib", "scikit-learn, joblib", ("sklearn", "joblib"), {"population": "scikit_population"}),
     Peer("keras_jax", "Keras 3 on JAX", ("keras", "jax"), {"train": "keras_jax"}),
     Peer("tinygrad_jit", "tinygrad, TinyJit", ("tinygrad",), {"train": "tinygrad_jit"}),
     Peer("onnx_runtime", "ONNX Runtime", ("onnxruntime", "onnx"), {"predict": "onnx_runtime"}),

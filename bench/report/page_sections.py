@@ -25,6 +25,7 @@ SUITES = {
     "latency": ("One answer at a time", "A trained network is asked for one row, thousands of times over."),
     "memory": ("Memory", "A training run in a fresh process, from warm caches."),
     "scaling": ("As things grow", "The same work with more threads, more rows, more parameters."),
+    "population": ("Many networks at a time", "A step of a whole population, each model with weights of its own."),
 }
 SECTIONS = {
     ("steps", "networks"): "The fastest on top; whiskers go from quartile to quartile, the dashed line is the limit.",
@@ -51,6 +52,8 @@ SECTIONS = {
     ("scaling", "threads"): "Everybody gets the same threads; a line that falls by half per doubling scales perfectly.",
     ("scaling", "rows"): "Time per epoch with ever more rows in it.",
     ("scaling", "parameters"): "Time per step with ever more parameters.",
+    ("population", "networks"): "Time per step of all models together, over the same rows.",
+    ("population", "threads"): "The same with one thread and more: models are spread over the cores.",
 }
 
 Drawn = tuple[list[tuple[str, str]], str]  # figures with their captions, and what their marks mean

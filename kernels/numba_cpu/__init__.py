@@ -54,6 +54,12 @@ class NumbaBackend(ReferenceBackend):
 
         return NumbaRunner(program, self)  # type: ignore[arg-type]
 
+    def row_orders(self, keys: object, epochs: object, rows: int) -> object:
+        """`nnfast.random.permutation` for many keys and epochs, (len(keys), rows); None: draw them yourself."""
+        from .orders import row_orders
+
+        return row_orders(keys, epochs, rows)
+
     def warm_up(self, dtype: str) -> Iterator[str]:
         """Compile every op, in every variant, or load it from the cache; yields the name of each when it is there."""
         from . import table

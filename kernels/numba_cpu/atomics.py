@@ -17,7 +17,10 @@ from numba.extending import intrinsic
 from .addresses import at_address
 from .modes import jit
 
-__all__ = ["LINE", "NAP", "add_one", "current_cpu", "let_others", "load", "nap", "now", "pause", "store", "swap"]
+__all__ = [
+    *("LINE", "NAP", "add_one", "current_cpu", "let_others", "load", "nap", "now", "pause", "store", "swap"),
+    "take_one",
+]
 
 LINE = 128  # bytes: two cache lines of most processors, which fetch them in pairs; one of Apple's
 NAP = 50  # what `nap` is called with: µs
@@ -81,6 +84,17 @@ def add_one(typing: Any, word: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(word), build
+
+
+@intrinsic
+def take_one(typing: Any, word: Any) -> Any:
+    """word[0] += 1; what it was before: each number goes to one of those who ask."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        at = _word(context, builder, signature, values)
+        return builder.atomic_rmw("add", at, ir.Constant(ir.IntType(64), 1), "acq_rel")
+
+    return types.int64(word), build
 
 
 @intrinsic

@@ -21,7 +21,7 @@ from .barrier import barrier_state
 from .context import WORDS
 from .interpreter import Fix, H
 from .jobs import Data, spans_of
-from .memory import ELEMENT_STEP, ROW_STEP, Memory, part_starts, share_bounds
+from .memory import ELEMENT_STEP, ROW_STEP, Memory, part_starts, share_bounds, words_apart
 from .pace import Pace
 from .plan import BARRIER, Instruction, Plan
 from .products import PACK_BYTES, TALL
@@ -83,7 +83,7 @@ class Binding:
                 arrays, dims, numbers = len(spec.args), len(table.letters(spec)) + 1, len(spec.scalars)
                 self._offsets[i, 1:] = end, end + arrays, end + arrays + dims
                 end += arrays + dims + numbers
-        self._words = np.zeros((len(self._rows), self.shares, end), np.int64)
+        self._words = words_apart(len(self._rows), self.shares, end)
         self._calls = np.zeros((len(self._rows), len(steps), self.shares), np.int64)
         product = table.address("product", self._dtype)
         for v in range(len(self._rows)):
@@ -277,9 +277,9 @@ class Binding:
     def _make_header(self) -> None:
         self._fix_table = np.array([f or [(0,) * 5] for f in self._fixes], np.int64)
         self._starts = np.array([[low for low, _ in bounds] for bounds in self._row_bounds], np.int64)
-        self._bases = np.zeros(len(BASES), np.int64)
+        self._bases = words_apart(len(BASES))
         self._barrier = barrier_state()
-        self.header = h = np.zeros(max(H) + 1, np.int64)
+        self.header = h = words_apart(max(H) + 1)
         h[H.INSTRUCTIONS], h[H.TO_INSTRUCTION] = len(self.plan.instructions), len(self.plan.instructions)
         h[H.SHARES], h[H.WORDS], h[H.FIXES] = self.shares, self._words.shape[2], len(self._fixes[0])
         h[H.COLUMNS] = len(self.plan.program.sums) + HIDDEN

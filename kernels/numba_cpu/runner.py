@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nnfast.protocol import Job, Op, OpReport, Result, num_threads
+from nnfast.protocol import Job, Op, OpReport, PopulationJob, Result, num_threads
 
 from ..reference.runner import batches_of, flat_arrays, report_of, scalars_of_job, scalars_of_step
 from . import table
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nnfast.protocol import Program
 
     from . import NumbaBackend
+    from .population import PopulationRunner
     from .profiling import TimedRunner
 
 __all__ = ["NumbaRunner"]
@@ -54,6 +55,7 @@ class NumbaRunner:
         self._costs: dict[int, float] = {}
         self._idle_with: tuple[tuple[float, ...], frozenset[int]] | None = None  # the last numbers, and what they idle
         self._timed: TimedRunner | None = None
+        self._population: PopulationRunner | None = None
         self._python = [i for i, op in enumerate(program.ops) if not is_compiled(op)]
         for i in self._python:
             if program.ops[i].name != "python" and backend.kernel(program.ops[i].name) is None:
@@ -102,7 +104,7 @@ class NumbaRunner:
             return None
         assert not binding.is_apart, "programs that update nothing own no weights"
         sums = binding.fill(job, size, batches)
-        return Turns(binding, sums, pauses, job.steps, self._seconds(size) * job.steps)
+        return Turns(binding, sums, pauses, job.steps, self.seconds(size) * job.steps)
 
     def repeat(self, job: Job) -> Callable[[], None] | None:
         """The job as a call that costs next to nothing beside the work, for predictions one after the other.
@@ -116,7 +118,7 @@ class NumbaRunner:
         whole = spans[0].first, spans[0].last
         self._kept = binding.fill(job, len(job.x), 1)
         binding.span((0, 1), whole, begins=True)
-        if self._seconds(len(job.x)) < BRIEF:
+        if self.seconds(len(job.x)) < BRIEF:
             return repeated(binding.header)
 
         def again() -> None:
@@ -131,6 +133,20 @@ class NumbaRunner:
 
         self._timed = self._timed or timed_runner(self)
         return None if self._timed is None else self._timed.profile(job)
+
+    def run_population(self, job: PopulationJob) -> Result | None:
+        """The jobs of many models, several at a time; None where plain Python has a part in them."""
+        runners = [self] if job.aside is None else [self, job.aside.runner]
+        if any(not isinstance(r, NumbaRunner) or r._python or r._search for r in runners):
+            return None
+        return self.population().run(job)
+
+    def population(self) -> PopulationRunner:
+        """What runs this program for many models; made when first asked for."""
+        from .population import PopulationRunner
+
+        self._population = self._population or PopulationRunner(self)
+        return self._population
 
     # ---- one step with cuts -----------------------------------------------------------------------------------------
 
@@ -148,13 +164,13 @@ class NumbaRunner:
             steps = end - job.done
             if steps:
                 with binding.apart():
-                    self._straight(job, binding, span, steps, self._seconds(size), inside)
+                    self._straight(job, binding, span, steps, self.seconds(size), inside)
             if end in cuts:
                 self._take(job, turns)
 
     def _in_spans(self, job: Job, binding: Binding, spans: list[Span], sums: Any, turns: Turns | None) -> None:
         """Steps that Python has a part in."""
-        alone = self._seconds(batches_of(job)[1]) / len(spans) < AWAKE
+        alone = self.seconds(batches_of(job)[1]) / len(spans) < AWAKE
         for s in range(job.steps):
             self._step(job, binding, spans, s, sums, alone)
             job.done = s + 1
@@ -247,9 +263,9 @@ class NumbaRunner:
         """How many shares the work is cut into: by shapes and the configured number of threads, nothing else."""
         if self._search:
             return 1
-        return max(1, min(num_threads(), int(self._seconds(size) * SPEED / SHARE_FLOPS)))
+        return max(1, min(num_threads(), int(self.seconds(size) * SPEED / SHARE_FLOPS)))
 
-    def _seconds(self, size: int) -> float:
+    def seconds(self, size: int) -> float:
         """What a step takes, very roughly."""
         if size not in self._costs:
             costs = self.program.costs(size)

@@ -50,6 +50,7 @@ class Layer:
         self._buffers: Buffers | None = None
         self._blocks: dict[str, Block] = {}
         self._initial: dict[str, np.ndarray[Any, Any]] = {}
+        self._was_given = False  # in a Model: whether its values were there before the Model drew any
         self._index = 0
         self._key: int | None = None
         self._training_forwards = 0  # by hand: the number of the dropout mask

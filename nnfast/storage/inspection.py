@@ -13,7 +13,7 @@ import numpy as np
 from nnfast.errors import CheckpointError
 from nnfast.storage.file_format import CHECKSUM, Header, read_header, read_tensors, strict_json
 from nnfast.storage.npz import npz_entries
-from nnfast.storage.stored import FORMAT
+from nnfast.storage.stored import FORMAT, POPULATION
 from nnfast.text import quantity, table
 
 __all__ = ["report"]
@@ -34,11 +34,12 @@ def report(file: BinaryIO, path: str, *, packed: bool) -> tuple[str, bool]:
     metadata = header.metadata
     facts = [("file", printable(path)), ("size", quantity(size, "B")), ("checksum", verdict)]
     parts = [_arrays({name: (e.dtype, e.shape) for name, e in header.entries.items()})]
-    if metadata.get("format") == FORMAT:
+    if metadata.get("format") in (FORMAT, POPULATION):
         versions = [printable(metadata.get(name, "?")) for name in ("version", "producer", "numpy")]
-        facts.insert(2, ("format", "nnfast {}, written by {} with NumPy {}".format(*versions)))
+        kind = metadata["format"]
+        facts.insert(2, ("format", "{} {}, written by {} with NumPy {}".format(kind, *versions)))
         parts[:0] = _model(header)
-        parts += _run(header)
+        parts += _nested(header, "population") + _nested(header, "run")
     else:
         facts.insert(2, ("format", "safetensors: arrays, no model"))
         facts += [(printable(n), printable(v)) for n, v in list(metadata.items())[:20] if n != CHECKSUM]
@@ -58,7 +59,7 @@ def _facts(facts: list[tuple[str, str]]) -> str:
 
 
 def _verdict(file: BinaryIO, header: Header) -> tuple[str, bool]:
-    ours = header.metadata.get("format") == FORMAT
+    ours = header.metadata.get("format") in (FORMAT, POPULATION)
     try:
         read_tensors(file, header, lambda name: False)
     except CheckpointError:
@@ -84,7 +85,7 @@ def _arrays(arrays: Arrays) -> str:
 
 def _order(name: str) -> int:
     """Parameters first; else as in the file."""
-    groups = ["optimizer", "config", "run"]
+    groups = ["optimizer", "config", "population", "run"]
     group = name.partition(".")[0]
     return groups.index(group) + 1 if group in groups else 0
 
@@ -155,11 +156,12 @@ def _value(said: Any, depth: int = 0) -> str:
     return f"{said:g}" if isinstance(said, float) else printable(said, 60)
 
 
-def _run(header: Header) -> list[str]:
-    """Where the training stood: short values as they are, long ones by their size."""
-    if "run" not in header.metadata:
+def _nested(header: Header, key: str) -> list[str]:
+    """What differs between models, or where the training stood: short values as they are, long ones by their size."""
+    if key not in header.metadata:
         return []
-    said = _json(header, "run")
+    said = _json(header, key)
     if not isinstance(said, dict):
-        return ["run  " + _value(said)]
-    return ["run\n" + _facts([(f"  {printable(name, 40)}", _value(value)) for name, value in list(said.items())[:50]])]
+        return [f"{key}  " + _value(said)]
+    facts = [(f"  {printable(name, 40)}", _value(value)) for name, value in list(said.items())[:50]]
+    return [f"{key}\n" + _facts(facts)]

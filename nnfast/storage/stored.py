@@ -26,11 +26,15 @@ from nnfast.storage.values import Packer, Unpacker
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["FORMAT", "VERSION", "Stored", "blocks_of", "content", "flat_of", "is_parameter", "read_stored"]
+__all__ = [
+    *("FORMAT", "POPULATION", "VERSION", "Stored", "blocks_of", "content", "flat_of", "is_parameter", "read_stored"),
+    "to_json",
+]
 
 Array = np.ndarray[Any, Any]
 
 FORMAT, VERSION = "nnfast", 1
+POPULATION = "nnfast population"  # the format of a file in which every array of a model has an axis of models before
 COUNTERS = {"key": 2**64, "epochs": 2**63}
 
 
@@ -44,6 +48,7 @@ class Stored(NamedTuple):
     state: Array
     config: dict[str, Array]
     run: Any  # of the training, unpacked; None where there is none
+    population: tuple[Any, dict[str, Array]] | None = None  # JSON and arrays of what only a population has
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -53,9 +58,9 @@ def content(model: Model, run: Any) -> tuple[dict[str, Array], dict[str, str]]:
     """Everything that is to be known of a model, as arrays (views where they are on the host) and metadata."""
     config, runs = ConfigPacker("config"), Packer("run")
     metadata = {"format": FORMAT, "version": str(VERSION), "numpy": np.__version__}
-    metadata["model"] = _json(_described(model, config))
+    metadata["model"] = to_json(_described(model, config))
     if run is not None:
-        metadata["run"] = _json(runs.pack(run, "run"))
+        metadata["run"] = to_json(runs.pack(run, "run"))
     tensors = blocks_of(model, model._buffers.parameters)
     for slot, flat in model._buffers.slots.items():
         tensors |= {f"optimizer.{slot}.{name}": a for name, a in blocks_of(model, flat).items()}
@@ -63,7 +68,8 @@ def content(model: Model, run: Any) -> tuple[dict[str, Array], dict[str, str]]:
     return tensors | config.tensors | runs.tensors, metadata
 
 
-def _json(packed: Any) -> str:
+def to_json(packed: Any) -> str:
+    """As text for the metadata."""
     return json.dumps(packed, allow_nan=False, separators=(",", ":"))
 
 
@@ -109,15 +115,15 @@ def is_parameter(name: str) -> bool:
     return name.partition(".")[0].isdecimal()
 
 
-def read_stored(path: str) -> Stored:
-    """Read a file of `save`. Raises CheckpointError."""
+def read_stored(path: str, kind: str = FORMAT) -> Stored:
+    """Read a file of `save`, or, with the other kind, of `Population.save`. Raises CheckpointError."""
     with reading(path) as file:
         header = read_header(file, path)
-        _check_format(header)
+        _check_format(header, kind)
         tensors = read_tensors(file, header)
     said = _parsed(header, "model")
     slots: dict[str, dict[str, Array]] = {}
-    groups: dict[str, dict[str, Array]] = {"config": {}, "run": {}}
+    groups: dict[str, dict[str, Array]] = {"config": {}, "run": {}, "population": {}}
     state = None
     for name, a in tensors.items():
         group, _, rest = name.partition(".")
@@ -130,6 +136,8 @@ def read_stored(path: str) -> Stored:
             groups[group][name] = a
         elif not is_parameter(name):
             raise CheckpointError(f"{path} holds an array of an unknown kind: {name!r:.80}")
+    if kind == FORMAT and groups["population"]:
+        raise CheckpointError(f"{path} holds arrays of an unknown kind: {next(iter(groups['population']))!r:.80}")
     if state is None or state.ndim != 1 or state.dtype != np.float64:
         raise CheckpointError(f"{path}: the state of the optimizer is missing, or is none")
     _check_model(said, path)
@@ -137,12 +145,17 @@ def read_stored(path: str) -> Stored:
     if "run" in header.metadata:
         run = Unpacker(groups["run"], path).unpack(_parsed(header, "run"))
     parameters = {name: a for name, a in tensors.items() if is_parameter(name)}
-    return Stored(path, said, parameters, slots, state, groups["config"], run)
+    both = (_parsed(header, "population"), groups["population"]) if kind == POPULATION else None
+    return Stored(path, said, parameters, slots, state, groups["config"], run, both)
 
 
-def _check_format(header: Header) -> None:
+def _check_format(header: Header, kind: str) -> None:
     path, metadata = header.path, header.metadata
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != kind and metadata.get("format") == POPULATION:
+        raise CheckpointError(f"{path} holds a population of models; nn.Population.load(path) reads it")
+    if metadata.get("format") != kind and kind == POPULATION:
+        raise CheckpointError(f"{path} holds no population of nnfast")
+    if metadata.get("format") != FORMAT and kind == FORMAT:
         raise CheckpointError(f"{path} holds arrays, but no model of nnfast; model.load_weights(path) reads weights")
     version = metadata.get("version", "")
     if not (version.isascii() and version.isdecimal() and len(version) < 6):

@@ -49,13 +49,13 @@ class Tally:
         epochs = len(sums) // steps
         self.partial = sums[epochs * steps :], weights[epochs * steps :]
         done_sums = sums[: epochs * steps].reshape(epochs, steps, sums.shape[1])
-        return self._values(done_sums, weights[: epochs * steps].reshape(epochs, steps), self._rows)
+        return self.values(done_sums, weights[: epochs * steps].reshape(epochs, steps), self._rows)
 
     def finish(self, rows: Sequence[int]) -> dict[str, np.ndarray[Any, Any]]:
         """The values of the epoch that has just ended, with so many samples in each of its batches."""
         sums, weights = self.partial
         self.partial = sums[:0], weights[:0]
-        return self._values(sums[None], weights[None], np.array(rows, np.float64))
+        return self.values(sums[None], weights[None], np.array(rows, np.float64))
 
     @property
     def partial(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -74,9 +74,10 @@ class Tally:
         """The values of exactly one epoch."""
         return {name: float(column[0]) for name, column in self.add(sums, weights).items()}
 
-    def _values(
+    def values(
         self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
     ) -> dict[str, np.ndarray[Any, Any]]:
+        """Values of epochs from their sums (epochs, steps, columns), weights (epochs, steps) and rows (steps,)."""
         data = sums[..., 0].sum(axis=1) / weights.sum(axis=1)
         penalties = sums[..., 1]
         penalty = (penalties * rows).sum(axis=1) / rows.sum()  # not `@`: it rounds by how many epochs come at once

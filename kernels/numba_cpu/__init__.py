@@ -78,7 +78,6 @@ class NumbaBackend(ReferenceBackend):
         where = cache.folder() or "nowhere: the cache is off"
         return f"{hits} loaded from disk, {misses} compiled in {seconds:.1f} s; kept in {where}"
 
-
     def cache_state(self) -> dict[str, Any]:
         """The cache on disk, for `nnfast info`: see `survey`; and what switches it off, or None."""
         from .cache_files import survey

@@ -11,6 +11,13 @@ __all__ = ["script"]
 HEAD = """\
 # Completes nnfast in fish. Made by `nnfast completion fish`.
 
+function __nnfast_list --description 'Words behind those that an argument holds already, with commas between them'
+    set -l given (commandline -ct | string replace -r '^--[^=]*=' '' | string replace -r '[^,]*$' '')
+    for word in $argv
+        echo "$given$word"
+    end
+end
+
 complete -c nnfast -e
 complete -c nnfast -f
 """
@@ -30,13 +37,17 @@ def _command(command: Described) -> Iterator[str]:
     inside = f"__fish_seen_subcommand_from {command.name}"
     for option in command.options:
         yield _option(inside, option)
+        if option.values is not None and option.values.many:  # fish itself knows of the first word behind an option
+            name = next(name[2:] for name in option.names if name.startswith("--"))
+            more = f"{inside}; and __fish_contains_opt {name}"
+            yield f"complete -c nnfast -n {_quoted(more)}{_values(option.values)}"
     if command.argument is not None:
         yield f"complete -c nnfast -n {_quoted(inside)}{_values(command.argument)}"
 
 
 def _option(condition: str, option: Option) -> str:
     names = "".join(f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}" for name in option.names)
-    values = "" if option.values is None else f" -r{_values(option.values)}"
+    values = "" if option.values is None else f"{' -r' if option.values.files else ' -x'}{_values(option.values)}"
     return f"complete -c nnfast -n {_quoted(condition)}{names} -d {_quoted(option.help)}{values}"
 
 
@@ -46,7 +57,7 @@ def _values(values: Values) -> str:
     words = " ".join(values.words)
     if not words:
         return ""
-    return f" -a {_quoted(f'(__fish_append , {words})')}" if values.commas else f" -a {_quoted(words)}"
+    return f" -a {_quoted(f'(__nnfast_list {words})')}" if values.commas else f" -a {_quoted(words)}"
 
 
 def _quoted(text: str) -> str:

@@ -3,7 +3,7 @@
 The script is made from the parsers at the moment it is asked for, so a shell that reads it when it starts knows what is
 installed.
 
-    bash    source <(nnfast completion bash)        in ~/.bashrc
+    bash    eval "$(nnfast completion bash)"        in ~/.bashrc
     zsh     source <(nnfast completion zsh)         in ~/.zshrc, after compinit
     fish    nnfast completion fish | source         in ~/.config/fish/config.fish
 """
@@ -23,7 +23,7 @@ def parser() -> Parser:
     made = Parser(
         "nnfast completion",
         "Print a script that completes commands, options, their values, backends and files.",
-        epilog="in ~/.bashrc:   source <(nnfast completion bash)\n"
+        epilog='in ~/.bashrc:   eval "$(nnfast completion bash)"\n'
         "in ~/.zshrc:    source <(nnfast completion zsh)    (after compinit)\n"
         "in config.fish: nnfast completion fish | source",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -12,7 +12,9 @@ from nnfast.commands.parsing import FILE, Names, NotHere
 
 __all__ = ["Described", "Option", "Values", "described"]
 
-PLAIN = re.compile(r"[\w.+@/-]+", re.ASCII)  # all that scripts offer; other names would have to be quoted for each shell
+PLAIN = re.compile(
+    r"[\w.+@/-]+", re.ASCII
+)  # all that scripts offer; other names would have to be quoted for each shell
 
 
 class Values(NamedTuple):
@@ -57,7 +59,7 @@ def described() -> list[Described]:
 
 
 def _described(name: str, text: str, parser: argparse.ArgumentParser) -> Described:
-    actions = [action for action in parser._actions if action.help is not argparse.SUPPRESS]
+    actions = [action for action in parser._actions if action.help != argparse.SUPPRESS]
     options = tuple(_option(action) for action in actions if action.option_strings)
     arguments = [_values(action) for action in actions if not action.option_strings]
     if len(arguments) > 1:

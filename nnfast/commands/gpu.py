@@ -18,9 +18,8 @@ def gpu_facts(backend: Any) -> dict[str, Any]:
 
     `backend` is the CuPy backend, or None where it cannot be used.
     """
-    facts: dict[str, Any] = {
-        **{"devices": [], "current": None, "driver": None, "cuda_driver": None, "cuda_runtime": None, "reason": None}
-    }
+    facts: dict[str, Any] = dict.fromkeys(("devices", "current", "driver", "cuda_driver", "cuda_runtime", "reason"))
+    facts["devices"] = []
     rows, reason = _asked()
     if rows:
         facts["driver"] = rows[0][3]

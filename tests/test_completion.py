@@ -219,13 +219,18 @@ bindkey '^I' probe
 @contextlib.contextmanager
 def zsh_session(zsh, folder, seconds=20.0):
     """A function that types a line and a tab, and gives what was offered."""
-    import pty
-
     offered = folder / "offered"
-    child, handle = pty.fork()
-    if child == 0:
-        os.chdir(folder)
-        os.execve(zsh, [zsh, "-f", "-i"], {**os.environ, "TERM": "dumb", "HOME": str(folder)})
+    handle, terminal = os.openpty()
+    child = subprocess.Popen(
+        [zsh, "-f", "-i"],
+        cwd=folder,
+        env={**os.environ, "TERM": "dumb", "HOME": str(folder)},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
 
     def offers(line):
         offered.write_text("", encoding="utf-8")
@@ -243,7 +248,8 @@ def zsh_session(zsh, folder, seconds=20.0):
         yield offers
     finally:
         os.close(handle)
-        os.waitpid(child, 0)
+        child.kill()
+        child.wait()
 
 
 def test_zsh_offers_what_is_expected(script):

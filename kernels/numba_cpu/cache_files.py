@@ -96,7 +96,7 @@ def remove(place: Path, days: float) -> int:
 
 
 def survey() -> dict[str, Any]:
-    """The folder, its files and their bytes, and why none can be written there (None: they can). Changes nothing."""
+    """The folder, its files, their bytes, and why none can be written there (None: they can). Leaves all as it was."""
     state: dict[str, Any] = {"folder": None, "files": 0, "bytes": 0, "problem": None}
     try:
         place = user_cache() / "numba"
@@ -109,11 +109,20 @@ def survey() -> dict[str, Any]:
             _check_private(place.stat())
         if not found.is_dir():
             raise NotADirectoryError(f"{found} is no folder")
-        if not os.access(found, os.W_OK | os.X_OK):
-            raise PermissionError(f"{found} cannot be written to")
+        _try_to_write(found)
     except OSError as error:
         state["problem"] = str(error)
     return state
+
+
+def _try_to_write(place: Path) -> None:
+    """Permissions do not tell of disks that are full or mounted for reading, nor of what only looks like one."""
+    trial = place / f".trial-{os.getpid()}"
+    try:
+        trial.mkdir(mode=0o700)
+        trial.rmdir()
+    except OSError as error:
+        raise OSError(f"nothing can be written to {place}: {error.strerror}") from error
 
 
 def pack(name: str, entry: str, symbols: list[str], code: bytes) -> bytes:

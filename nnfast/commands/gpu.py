@@ -24,7 +24,8 @@ def gpu_facts(backend: Any) -> dict[str, Any]:
     if rows:
         facts["driver"] = rows[0][3]
     if backend is not None:
-        return facts | backend.gpu_state()
+        facts |= backend.gpu_state()
+        return facts
     if not rows:
         return facts | {"reason": reason}
     return facts | {"devices": [_device(*row[:3]) for row in rows]}

@@ -28,26 +28,31 @@ from peers import PEERS  # noqa: E402
 from report import compare, tables  # noqa: E402
 from report.records import Run, load, read  # noqa: E402
 
-__all__ = ["main"]
+from nnfast.commands.parsing import BACKENDS, Names, Parser  # noqa: E402
+
+__all__ = ["main", "parser", "run"]
 
 USAGE = 4  # pytest's exit status for a wrong call
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = _parser()
-    options = parser.parse_args(argv)
+    return run(parser().parse_args(argv))
+
+
+def run(options: argparse.Namespace) -> int:
+    wrong = parser().error
     for file in (options.json, options.html):
         if file is not None and not file.parent.is_dir():
-            parser.error(f"there is no folder {file.parent}")
+            wrong(f"there is no folder {file.parent}")
     old = load(options.compare[0]) if options.compare else None
     if len(options.compare or ()) > 2:
-        parser.error("--compare takes an older record, and a newer one if nothing is to be measured")
+        wrong("--compare takes an older record, and a newer one if nothing is to be measured")
     if len(options.compare or ()) == 2:
         return _compared(old, load(options.compare[1]), sure=True)
     needed = {"pytest_benchmark": "pytest-benchmark", **({"matplotlib": "matplotlib"} if options.html else {})}
     for module, distribution in needed.items():
         if find_spec(module) is None:
-            parser.error(f"{distribution} is not installed: pip install -e '.[bench]'")
+            wrong(f"{distribution} is not installed: pip install -e '.[bench]'")
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record.json"
         status = subprocess.run(_command(options, record), cwd=ROOT, check=False).returncode
@@ -60,18 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if old is None else _compared(old, read(content), sure=not options.quick)
 
 
-def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="nnfast bench",
-        description="Time nnfast beside other libraries and the machine's limits; needs the checkout.",
+def parser() -> Parser:
+    p = Parser(
+        "nnfast bench",
+        "Time nnfast beside other libraries and the machine's limits; needs the checkout.",
         epilog=f"peers: {', '.join(peer.name for peer in PEERS)}; bench/README.md says what each figure stands on",
     )
     p.add_argument("--quick", action="store_true", help="does it all run? a minute or two; the figures mean nothing")
     p.add_argument(
         "--suite", action="append", choices=SUITES, metavar="NAME", help=f"one of several of {', '.join(SUITES)}"
     )
-    p.add_argument("--backends", metavar="A,B", help="of nnfast (default: all that work on this CPU)")
-    p.add_argument("--peers", metavar="A,B", help="who else (default: all that are installed; none: nobody)")
+    p.add_argument("--backends", type=BACKENDS, metavar="A,B", help="of nnfast (default: all that work on this CPU)")
+    everybody = Names(lambda: [*(peer.name for peer in PEERS), "none"], commas=True)
+    p.add_argument(
+        "--peers", type=everybody, metavar="A,B", help="who else (default: all that are installed; none: nobody)"
+    )
     p.add_argument("--threads", type=int, metavar="N", help="of everybody (default: 2)")
     p.add_argument("-k", metavar="TEXT", help="only benchmarks whose names match, as in pytest")
     p.add_argument("--json", type=Path, metavar="FILE", help="everything measured, in pytest-benchmark's format")

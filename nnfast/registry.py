@@ -34,6 +34,7 @@ __all__ = [
     "ENTRY_POINTS",
     "Availability",
     "available_backends",
+    "backend_names",
     "device_backend",
     "get_backend",
     "notice",
@@ -112,7 +113,7 @@ def use_backend(backend: str | Backend) -> Iterator[Backend]:
 def available_backends() -> dict[str, Availability]:
     """Every known name with "available" or the reason why not. Tries each one, so it loads what can be loaded."""
     found = {}
-    for name in _known():
+    for name in backend_names():
         try:
             _instances.get(name) or _load(name)
         except BackendUnavailable as error:
@@ -124,6 +125,11 @@ def available_backends() -> dict[str, Availability]:
             owners = " and ".join(map(_owner, points))
             notice(f"the backend {name!r} of {owners} is left out: the name is taken; it must choose another")
     return found
+
+
+def backend_names() -> list[str]:
+    """Every known name, whether it can be used or not; loads none of them."""
+    return list(dict.fromkeys([*_factories, *sorted(_entry_points())]))
 
 
 def register_backend(name: str, factory: Factory) -> None:
@@ -276,7 +282,7 @@ def _entry_points() -> dict[str, list[EntryPoint]]:
 def _published_target(name: str) -> str:
     points = _entry_points().get(name)
     if points is None:
-        raise UnknownBackend(name, [*_known(), "auto"])
+        raise UnknownBackend(name, [*backend_names(), "auto"])
     claims = sorted({f"{_owner(point)} ({point.value})" for point in points})
     if len(claims) > 1:
         raise BackendUnavailable(f"backend {name!r}: claimed by {' and by '.join(claims)}; uninstall all but one")
@@ -285,10 +291,6 @@ def _published_target(name: str) -> str:
 
 def _owner(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
-
-
-def _known() -> list[str]:
-    return list(dict.fromkeys([*_factories, *sorted(_entry_points())]))
 
 
 def portable(backend: Backend) -> str | Backend:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from nnfast._numbers import integer
 from nnfast.errors import OptionError
 
-__all__ = ["cpu_count", "get_num_threads", "set_num_threads"]
+__all__ = ["cpu_count", "found", "get_num_threads", "set_num_threads"]
 
 ENVIRONMENT = "NNFAST_NUM_THREADS"
 SHARE = "NUMBA_NUM_THREADS"  # what a worker process is given
@@ -41,8 +41,17 @@ def get_num_threads() -> int:
     """
     global _count
     if _count is None:
-        _count = _from_environment() or _usable_cpus()
+        _count = found()[0]
     return _count
+
+
+def found() -> tuple[int, str]:
+    """The number that holds until `set_num_threads` names another, and in words where it comes from."""
+    named = _from_environment()
+    if named is not None:
+        return named, f"the environment variable {ENVIRONMENT}"
+    count, why = min(_limits(), key=lambda limit: limit[0])  # the first of those that are equal
+    return max(1, count), why
 
 
 def _from_environment() -> int | None:
@@ -59,10 +68,14 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _usable_cpus() -> int:
+def _limits() -> Iterator[tuple[int, str]]:
+    cpus, machine = cpu_count(), os.cpu_count() or 1
+    yield cpus, "all CPUs of the machine" if cpus == machine else f"the CPU affinity: {cpus} of the machine's {machine}"
     share = os.environ.get(SHARE, "")
-    shares = [int(share)] if share.isascii() and share.isdigit() else []
-    return max(1, min([cpu_count(), *shares, *(math.ceil(quota) for quota in _quotas())]))
+    if share.isascii() and share.isdigit():
+        yield int(share), f"the environment variable {SHARE}"
+    for quota in _quotas():
+        yield math.ceil(quota), f"the control group (a container), which grants the time of {quota:g} CPUs"
 
 
 def _quotas() -> Iterator[float]:

@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import types
 
-import numpy as np
 import pytest
 
-import nnfast
-from nnfast import cli, registry
+from nnfast import cli
+from nnfast.commands import COMMANDS, Command
+from nnfast.commands.parsing import NotHere, Parser
 from nnfast.errors import BackendUnavailable
-
-
-def test_info_is_a_table(capsys):
-    assert cli.main(["info"]) == 0
-    out, err = capsys.readouterr()
-    head, backends, packages = (block.splitlines() for block in out.split("\n\n"))
-    assert head[0].split() == ["nnfast", nnfast.__version__]
-    assert head[2].split() == ["numpy", np.__version__]
-    assert [line.split() for line in backends[:2]] == [["backends"], ["numpy", "available"]]
-    assert packages[0] == "packages"
-    assert packages[1].split(maxsplit=1) == ["numba", cli._version("numba") or "not installed"]
-    assert err == ""
-
-
-def test_info_gives_reasons_and_json(capsys, monkeypatch):
-    monkeypatch.setattr(registry, "_factories", {**registry._factories, "odd": "no_such_module_anywhere:Backend"})
-    monkeypatch.setenv("NNFAST_BACKEND", "numpy")
-    assert cli.main(["info", "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["backends"]["numpy"] == "available"
-    assert "No module named 'no_such_module_anywhere'" in facts["backends"]["odd"]
-    assert facts["NNFAST_BACKEND"] == "numpy"
-    assert facts["cpus"] >= 1
-    assert facts["blas"]
-    assert facts["packages"]["numba"] == cli._version("numba")
-
-
-def test_packages_that_are_missing_are_named(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "PACKAGES", ("no-such-distribution",))
-    cli.main(["info"])
-    assert "no-such-distribution  not installed" in capsys.readouterr().out
-
-
-def test_info_does_without_threadpoolctl(monkeypatch):
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    assert cli._blas()
-    assert "threads" not in cli._blas()
 
 
 def test_an_unknown_command_gives_the_closest(capsys):
@@ -64,7 +26,7 @@ def test_no_command_prints_help_and_is_an_error(capsys):
     assert cli.main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    for name in cli.COMMANDS:
+    for name in COMMANDS:
         assert f"\n  {name} " in err
 
 
@@ -75,30 +37,95 @@ def test_help_and_version_go_to_stdout(argv, capsys):
     assert "nnfast" in capsys.readouterr().out
 
 
-def test_a_wrong_option_is_exit_2():
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["info", "--jsno"], "nnfast info: unknown option '--jsno'; did you mean '--json'?"),
+        (["info", "--js"], "nnfast info: unknown option '--js'; did you mean '--json'?"),
+        (["parity", "--catse=3"], "nnfast parity: unknown option '--catse'; did you mean '--cases'?"),
+        (["demo", "--bakcend", "numpy"], "nnfast demo: unknown option '--bakcend'; did you mean '--backend'?"),
+        (["info", "--zzzzzz"], "nnfast info: unknown option '--zzzzzz' (nnfast info --help says more)"),
+        (["info", "extra"], "nnfast info: there is nothing to do with the argument 'extra'"),
+        (["--vresion"], "nnfast: unknown option '--vresion'; did you mean '--version'?"),
+        (["warmup", "--dtype", "flaot32"], "--dtype: unknown value 'flaot32'; did you mean 'float32'?"),
+        (["completion", "bsh"], "shell: unknown value 'bsh'; did you mean 'bash'?"),
+        (["completion"], "nnfast completion: the following arguments are required: shell"),
+    ],
+)
+def test_a_wrong_call_gives_the_closest_and_is_exit_2(argv, words, capsys):
     with pytest.raises(SystemExit, match=r"^2$"):
-        cli.main(["info", "--jsno"])
+        cli.main(argv)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.startswith("usage: nnfast")
 
 
-@pytest.mark.parametrize("argv", [[], ["--help"], ["--epochs", "3", "--backend", "numpy"], ["-q", "--", "x"]])
-def test_demo_gets_its_arguments(argv, monkeypatch):
+@pytest.fixture
+def command(monkeypatch):
+    """A command `own` with an option --name, that does what the test says."""
+
+    def make(run):
+        def parser():
+            made = Parser("nnfast own", "One of the tests.")
+            made.add_argument("--name")
+            return made
+
+        monkeypatch.setitem(sys.modules, "own_command", types.SimpleNamespace(parser=parser, run=run))
+        monkeypatch.setitem(COMMANDS, "own", Command("own_command", ""))
+
+    return make
+
+
+@pytest.mark.parametrize("status", [0, 1, 5])
+def test_a_command_gets_its_options_and_gives_the_exit_code(command, status):
     seen = []
-    module = types.ModuleType("nnfast.examples.demo")
-    module.main = seen.append
-    monkeypatch.setitem(sys.modules, "nnfast.examples.demo", module)
-    assert cli.main(["demo", *argv]) == 0
-    assert seen == [argv]
+    command(lambda options: seen.append(options.name) or status)
+    assert cli.main(["own", "--name", "x"]) == status
+    assert seen == ["x"]
 
 
-def test_an_error_of_ours_is_a_line_not_a_traceback(capsys, monkeypatch):
-    def fail(argv):
-        error = BackendUnavailable("backend 'x': no GPU")
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (
+            BackendUnavailable("backend 'x': no GPU"),
+            1,
+            "nnfast own: backend 'x': no GPU\nThe name comes from somewhere.\n",
+        ),
+        (NotHere("get it"), 2, "nnfast own: get it\nThe name comes from somewhere.\n"),
+        (KeyboardInterrupt(), 130, "nnfast own: stopped\n"),
+    ],
+)
+def test_an_error_of_ours_is_a_line_not_a_traceback(command, capsys, error, status, words):
+    def fail(options):
         error.add_note("The name comes from somewhere.")
         raise error
 
-    monkeypatch.setitem(cli.COMMANDS, "fail", (fail, ""))
-    assert cli.main(["fail"]) == 1
-    assert capsys.readouterr().err == "nnfast fail: backend 'x': no GPU\nThe name comes from somewhere.\n"
+    command(fail)
+    assert cli.main(["own"]) == status
+    assert capsys.readouterr().err == words
+
+
+def test_other_errors_are_faults_and_are_seen(command):
+    def fail(options):
+        raise ZeroDivisionError
+
+    command(fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["own"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes are closed otherwise there")
+def test_a_reader_who_has_gone_is_no_traceback():
+    """Of `nnfast completion bash | head -c 0`."""
+    read, write = os.pipe()
+    os.close(read)
+    call = [sys.executable, "-m", "nnfast", "completion", "bash"]
+    done = subprocess.run(call, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    assert done.stderr == ""
 
 
 def test_python_m_nnfast_is_the_command():

@@ -26,8 +26,8 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 HEAVY = {
     *("cupy", "jax", "llvmlite", "matplotlib", "numba", "pandas", "rich", "scipy", "sklearn", "torch", "threadpoolctl"),
     *("argparse", "concurrent", "difflib", "email", "importlib.metadata", "json", "logging", "multiprocessing"),
-    *("subprocess", "tempfile", "zipfile", "numpy.random", "nnfast.cli", "nnfast.compat", "nnfast.examples"),
-    *("nnfast.kernels", "nnfast.testing", "kernels"),
+    *("subprocess", "tempfile", "zipfile", "numpy.random", "nnfast.cli", "nnfast.commands", "nnfast.compat"),
+    *("nnfast.examples", "nnfast.kernels", "nnfast.testing", "kernels"),
 }
 
 COSTS = """
@@ -97,7 +97,9 @@ def test_lazy_names_are_those_that_type_checkers_see():
 def test_importing_the_command_line_stays_light(python):
     loaded = set(json.loads(python(LOADED.format(extra=".cli"))))
     assert "nnfast.cli" in loaded
-    assert loaded.isdisjoint({"importlib.metadata", "json", "platform", "threadpoolctl", "nnfast.examples"})
+    assert loaded.isdisjoint(
+        {"importlib.metadata", "json", "platform", "threadpoolctl", "nnfast.examples", "nnfast.registry"}
+    )
 
 
 def test_importing_prints_nothing_and_changes_nothing(python):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from batteries import NAMES
 
-from nnfast.cli import COMMANDS
+from nnfast.commands import COMMANDS
 
 yaml = pytest.importorskip("yaml")
 

@@ -30,13 +30,14 @@ WINDOW = 0.004  # seconds that a measured repeat lasts at least
 
 def facts(threads: int) -> dict[str, Any]:
     """Versions, processor, memory, threads, load."""
-    from nnfast.cli import _facts
+    from nnfast.commands.machine import blas, machine_facts, versions
 
-    known = _facts()
-    names = ("nnfast", "python", "numpy", "platform", "processor", "cpus")
-    blas = known["blas"].split(",")[0]  # its thread count is that of this process, which computes nothing
-    return {name: known[name] for name in names} | {
-        "blas": blas,
+    installed, machine, numpy_blas = versions(), machine_facts(), blas()["numpy"] or {}
+    return {
+        **{name: installed[name] for name in ("nnfast", "python", "numpy")},
+        **{name: machine[name] for name in ("platform", "processor")},
+        "cpus": machine["allowed"],
+        "blas": " ".join([numpy_blas.get("name", "unknown"), numpy_blas.get("version", "")]).strip(),
         "caches": _caches(),
         "memory": _memory(),
         "threads": threads,

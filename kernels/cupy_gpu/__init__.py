@@ -116,6 +116,12 @@ class CupyBackend:
         """Where compiled kernels are kept."""
         return f"CuPy keeps them in {os.environ.get('CUPY_CACHE_DIR') or os.path.expanduser('~/.cupy/kernel_cache')}"
 
+    def gpu_state(self) -> dict[str, Any]:
+        """The GPUs as CuPy sees them, for `nnfast info`; compiles nothing."""
+        from .gpus import gpus
+
+        return gpus(self._cupy)
+
     def compile(self, program: Program) -> Runner:
         from .runner import CupyRunner
 

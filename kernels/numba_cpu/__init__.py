@@ -7,8 +7,10 @@ compute is in files named as those of the reference: `dense.py`, `losses.py`, â€
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from nnfast.protocol import CUSTOM, Backend, Kernel, Runner
 
@@ -81,6 +83,15 @@ class NumbaBackend(ReferenceBackend):
         hits, misses, seconds = cache.statistics()
         where = cache.folder() or "nowhere: the cache is off"
         return f"{hits} loaded from disk, {misses} compiled in {seconds:.1f} s; kept in {where}"
+
+    def cache_state(self) -> dict[str, Any]:
+        """The cache on disk, for `nnfast info`: see `survey`; and what switches it off, or None."""
+        from .cache_files import survey
+        from .modes import CHECKED, COMPILED
+
+        switch = "NUMBA_BOUNDSCHECK" if CHECKED else "NUMBA_DISABLE_JIT"
+        off = "NNFAST_CACHE=0" if os.environ.get("NNFAST_CACHE") == "0" else None if COMPILED else switch
+        return {**survey(), "off": off}
 
 
 def _tell(key: str) -> None:

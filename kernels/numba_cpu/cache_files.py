@@ -14,10 +14,11 @@ import stat
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from ..folders import make_private, user_cache
 
-__all__ = ["FORMAT", "SUFFIX", "open_folder", "pack", "read", "remove", "unpack", "write"]
+__all__ = ["FORMAT", "SUFFIX", "open_folder", "pack", "read", "remove", "survey", "unpack", "write"]
 
 FORMAT = b"nnfast kernel 1\n"
 SUFFIX = ".nnf"
@@ -92,6 +93,36 @@ def remove(place: Path, days: float) -> int:
                     os.unlink(entry.path)
                     removed += 1
     return removed
+
+
+def survey() -> dict[str, Any]:
+    """The folder, its files, their bytes, and why none can be written there (None: they can). Leaves all as it was."""
+    state: dict[str, Any] = {"folder": None, "files": 0, "bytes": 0, "problem": None}
+    try:
+        place = user_cache() / "numba"
+        state["folder"] = str(place)
+        found = next(path for path in (place, *place.parents) if os.path.lexists(path))
+        if found == place:
+            with os.scandir(place) as entries:
+                sizes = [entry.stat().st_size for entry in entries if entry.name.endswith(SUFFIX)]
+            state.update(files=len(sizes), bytes=sum(sizes))
+            _check_private(place.stat())
+        if not found.is_dir():
+            raise NotADirectoryError(f"{found} is no folder")
+        _try_to_write(found)
+    except OSError as error:
+        state["problem"] = str(error)
+    return state
+
+
+def _try_to_write(place: Path) -> None:
+    """Permissions do not tell of disks that are full or mounted for reading, nor of what only looks like one."""
+    trial = place / f".trial-{os.getpid()}"
+    try:
+        trial.mkdir(mode=0o700)
+        trial.rmdir()
+    except OSError as error:
+        raise OSError(f"nothing can be written to {place}: {error.strerror}") from error
 
 
 def pack(name: str, entry: str, symbols: list[str], code: bytes) -> bytes:

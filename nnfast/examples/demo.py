@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 import nnfast as nn
+from nnfast.commands.parsing import BACKEND, FILE, Parser
 from nnfast.examples import _common
 
-__all__ = ["Outcome", "Task", "main"]
+__all__ = ["Outcome", "Task", "main", "parser", "run"]
 
 REFERENCE = "numpy"
 NEEDED = {"rich": "rich", "matplotlib": "matplotlib", "sklearn": "scikit-learn"}  # module: distribution
@@ -211,11 +212,22 @@ def _missing() -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="nnfast demo", description="Train three tasks on every backend and compare.")
-    parser.add_argument("--backend", action="append", metavar="NAME", help="one of several (default: all that work)")
-    parser.add_argument("--out", default="nnfast-demo.png", metavar="FILE", help="the picture (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a few seconds per backend, with worse results")
-    options = parser.parse_args(argv)
+    return run(parser().parse_args(argv))
+
+
+def parser() -> Parser:
+    made = Parser("nnfast demo", "Train three tasks on every backend and compare.")
+    made.add_argument(
+        "--backend", action="append", type=BACKEND, metavar="NAME", help="one of several (default: all that work)"
+    )
+    made.add_argument(
+        "--out", default="nnfast-demo.png", type=FILE, metavar="FILE", help="the picture (default: %(default)s)"
+    )
+    made.add_argument("--quick", action="store_true", help="a few seconds per backend, with worse results")
+    return made
+
+
+def run(options: argparse.Namespace) -> int:
     missing = _missing()
     if missing:
         print(f"nnfast demo needs {', '.join(missing)}; install it with `pip install nnfast[demo]`", file=sys.stderr)

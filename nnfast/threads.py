@@ -16,10 +16,13 @@ from nnfast.errors import OptionError
 __all__ = ["cpu_count", "get_num_threads", "set_num_threads"]
 
 ENVIRONMENT = "NNFAST_NUM_THREADS"
+OPENMP = "OMP_NUM_THREADS"
+MOST = 1 << 16
 CGROUPS = "/sys/fs/cgroup"
 OWN_CGROUPS = "/proc/self/cgroup"
 
 _count: int | None = None  # None until somebody asks or sets
+_unasked = True  # whether nobody has said how many, here or in the environment
 
 
 def set_num_threads(n: int) -> None:
@@ -27,20 +30,36 @@ def set_num_threads(n: int) -> None:
 
     The same number gives the same bits; another may round differently.
     """
-    global _count
-    _count = integer("n", n, 1)
+    global _count, _unasked
+    _count, _unasked = integer("n", n, 1), False
 
 
 def get_num_threads() -> int:
     """How many threads backends may use.
 
     What `set_num_threads` said, else the environment variable NNFAST_NUM_THREADS, else the CPUs that this process may
-    use: those of its affinity mask, or fewer where a control group (a container) grants less CPU time than that.
+    use: those of its affinity mask, or fewer where a control group (a container) grants less CPU time than that, or
+    where OMP_NUM_THREADS says so, as joblib and Dask do in the processes that they start.
     """
-    global _count
+    global _count, _unasked
     if _count is None:
-        _count = _from_environment() or _usable_cpus()
+        said = _from_environment()
+        _count, _unasked = said or min(_usable_cpus(), _from_openmp() or MOST), said is None
     return _count
+
+
+def limit_unasked(n: int) -> None:
+    """At most `n` threads from now on, unless somebody has said how many."""
+    global _count
+    count = get_num_threads()
+    if _unasked:
+        _count = min(count, n)
+
+
+def _from_openmp() -> int | None:
+    """OMP_NUM_THREADS, the outermost level of it; what is no number there is not for us to mend."""
+    text = os.environ.get(OPENMP, "").partition(",")[0].strip()
+    return int(text) if text.isascii() and text.isdigit() and int(text) >= 1 else None
 
 
 def _from_environment() -> int | None:

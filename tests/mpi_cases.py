@@ -192,7 +192,8 @@ def refused(comm, folder):
             trained(model, comm, x, y, **options)
         except Exception as error:
             said[name] = f"{type(error).__name__}: {error}"
-        assert (model.parameters == before).all()
+        if name != "callback":  # the last to be asked, once the ranks are one
+            assert (model.parameters == before).all()
 
     attempt("batch_size", batch_size=16 if odd else 32)
     attempt("epochs", epochs=2 if odd else 3)
@@ -209,8 +210,10 @@ def refused(comm, folder):
     attempt("small", batch_size=1, sharded=True)
     attempt("balanced", class_weight="balanced", sharded=True)
     attempt("callback", callbacks=[nn.CSVLogger("/no/such/folder/log.csv")])
-    nn.__version__ = "0.0.9" if odd else nn.__version__
+    version = nn.__version__
+    nn.__version__ = "0.0.9" if odd else version
     attempt("version")
+    nn.__version__ = version
     return said
 
 

@@ -126,7 +126,7 @@ WORDS = {
     "rate": "OptionError: the ranks must agree on the learning rate",
     "dtype": "OptionError: the ranks must agree on the dtype",
     "rows": "OptionError: the ranks must agree on rows: it is 100 on rank 0 and 101 on rank 1",
-    "data": "OptionError: the ranks must agree on X, y or sample_weight",
+    "data": "OptionError: the ranks must agree on the checksum of X, y and sample_weight",
     "bad data": ("RankError: rank 1 of 2 failed, so all ranks stop: ShapeError: X has", "ShapeError: X has"),
     "bad option": (
         "RankError: rank 1 of 2 failed, so all ranks stop: OptionError: batch_size",

@@ -51,7 +51,7 @@ def prepare_ranks(
             data, aside = _data(model, X, y, given)
             is_sharded, batch_size = facts["sharded"], facts["batch_size"]
             own = {"rows": data.rows, "weighted": data.weight is not None, "threads": get_num_threads()}
-            checked = {} if is_sharded else {"rows": data.rows, "X, y or sample_weight": _digest(data)}
+            checked = {} if is_sharded else {"rows": data.rows, "the checksum of X, y and sample_weight": _digest(data)}
         alike = _compared(ranks, checked, own)
         held = np.array([facts["rows"] for facts in alike])
         with ranks.together():
@@ -158,7 +158,9 @@ def _compared(ranks: Ranks, facts: Facts, own: Facts) -> list[Facts]:
             if here != there:
                 a, b = (f"{json.dumps(value):.200}" for value in (here, there))
                 hint = (
-                    " (each rank has its own rows? sharded=True)" if name in ("rows", "X, y or sample_weight") else ""
+                    " (each rank has its own rows? sharded=True)"
+                    if name in ("rows", "the checksum of X, y and sample_weight")
+                    else ""
                 )
                 ranks.refuse(
                     OptionError(f"the ranks must agree on {name}: it is {a} on rank 0 and {b} on rank {rank}{hint}")

@@ -114,7 +114,7 @@ class RanksRun(ArrayRun):
         begin = time.perf_counter()
         epochs, batches = self._batches(steps)
         part = self._shares.parts(batches)
-        rows = [self._rows(e, at, n) for e, at, n in zip(epochs, part.start, part.count, strict=True)]
+        rows = [self._rows(e, at, n) for e, at, n in zip(epochs.tolist(), part.start, part.count, strict=True)]
         own = np.array([self._weight(r, n) for r, n in zip(rows, part.count, strict=True)])
         total = self.ranks.gathered(own).sum(axis=0) if self._weighted else part.total.astype(np.float64)
         clips = self._threads > 1 and optimizer.scalar("clip_norm") < math.inf  # a norm rounds by how it is shared out

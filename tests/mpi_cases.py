@@ -145,7 +145,7 @@ def in_shards(comm, folder):
         part = shares.parts(np.arange(shares.batches))
         for epoch in range(epochs):
             order = places[rank] + permutation(model._key, epoch + (rank << 64), sizes[rank])
-            for k, (start, count) in enumerate(zip(part.start, part.count, strict=True)):
+            for k, (start, count) in enumerate(zip(part.start, part.own, strict=True)):
                 batches[epoch * 4 + k].extend(order[start : start + count])
     everything = iter([(X[rows], Y[rows], WEIGHTS[rows] + 0.1) for rows in batches])
     aside = np.concatenate([np.arange(low, high)[:5] for low, high in pairwise(places)])

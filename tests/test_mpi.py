@@ -241,7 +241,7 @@ def test_shared_rows_are_taken_once_and_in_order(rows, size, ranks):
     batches = np.arange(everyones[0].batches)
     parts = [shares.parts(batches) for shares in everyones]
     for batch in batches:
-        taken = [np.arange(p.start[batch], p.start[batch] + p.count[batch]) for p in parts]
+        taken = [np.arange(p.start[batch], p.start[batch] + p.own[batch]) for p in parts]
         low = batch * everyones[0].size
         np.testing.assert_array_equal(np.concatenate(taken), np.arange(low, min(low + everyones[0].size, rows)))
         assert [int(p.before[batch]) for p in parts] == [0, *np.cumsum([len(t) for t in taken])[:-1]]
@@ -256,10 +256,10 @@ def test_shards_give_each_row_once_and_in_proportion(held, size):
     everyones = [sharded(rank, held, size) for rank in range(len(held))]
     parts = [shares.parts(np.arange(shares.batches)) for shares in everyones]
     for own, part in zip(held, parts, strict=True):
-        np.testing.assert_array_equal(part.start, np.append(0, np.cumsum(part.count)[:-1]))
-        assert part.count.sum() == own
-        assert (np.abs(part.count - own * part.total / held.sum()) < 2).all()
-        assert part.count.max() <= everyones[0].most
+        np.testing.assert_array_equal(part.start, np.append(0, np.cumsum(part.own)[:-1]))
+        assert part.own.sum() == own
+        assert (np.abs(part.own - own * part.total / held.sum()) < 2).all()
+        assert part.own.max() <= everyones[0].most
         if len(set(held)) == 1:
             assert (part.total[:-1] == everyones[0].size).all()
     assert (parts[0].total > 0).all()

@@ -180,7 +180,7 @@ def _digest(data: Data) -> int:
     if data.staged is not None:
         arrays: list[Any] = [*data.staged.take(rows)]
     else:
-        arrays = [data.x[rows], data.y[rows]] if isinstance(data.x, np.ndarray) else []
+        arrays = [a[rows] for a in (data.x, data.y) if isinstance(a, np.ndarray)]  # what lies on a device stays there
     if data.weight is not None:
         arrays.append(data.weight[rows])
     for array in arrays:

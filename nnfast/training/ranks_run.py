@@ -67,6 +67,7 @@ class RanksRun(ArrayRun):
         self.per_epoch = math.ceil(shares.batches / accumulate)
         program, _ = model._programs.runner("train")
         self.tally = tally_of(model, program, shares.batch_rows)
+        self._arrays: tuple[Any, Any] = data.x, data.y
         self._most_steps = self._steps_at_once()
 
     # ---- agreeing ---------------------------------------------------------------------------------------------------
@@ -114,8 +115,8 @@ class RanksRun(ArrayRun):
         begin = time.perf_counter()
         epochs, batches = self._batches(steps)
         part = self._shares.parts(batches)
-        rows = [self._rows(e, at, n) for e, at, n in zip(epochs.tolist(), part.start, part.count, strict=True)]
-        own = np.array([self._weight(r, n) for r, n in zip(rows, part.count, strict=True)])
+        rows = [self._rows(e, at, n) for e, at, n in zip(epochs.tolist(), part.start, part.own, strict=True)]
+        own = np.array([self._weight(r, n) for r, n in zip(rows, part.own, strict=True)])
         total = self.ranks.gathered(own).sum(axis=0) if self._weighted else part.total.astype(np.float64)
         clips = self._threads > 1 and optimizer.scalar("clip_norm") < math.inf  # a norm rounds by how it is shared out
         do = self._step_by_step if self._accumulate > 1 or clips else self._in_jobs
@@ -130,11 +131,11 @@ class RanksRun(ArrayRun):
         if self.ranks.rank:
             scalars = accumulation.divided(program, scalars, math.inf)
         sums, nonfinite = [], -1
-        for low, high in self._pieces(part.count):
+        for low, high in self._pieces(part.own):
             optimizer = self._current_optimizer()
             job = make_job(
                 model,
-                self._data(rows[low:high], int(part.count[low])),
+                self._data(rows[low:high], int(part.own[low])),
                 scalars,
                 steps=high - low,
                 learning_rates=optimizer.learning_rates(optimizer.steps, high - low),
@@ -161,7 +162,7 @@ class RanksRun(ArrayRun):
             count = self._of_step(self.steps)
             parts = [
                 accumulation.Part(
-                    self._data([rows[b]], int(part.count[b])),
+                    self._data([rows[b]], int(part.own[b])),
                     None,
                     0,
                     float(total[b]),
@@ -286,8 +287,9 @@ class RanksRun(ArrayRun):
         if data.staged is not None:
             x, y = data.staged.take(index)
         else:
-            where = model.backend.asarray(index) if isinstance(index, np.ndarray) else index
-            x, y = data.x[where], data.y[where]
+            where: Any = model.backend.asarray(index) if isinstance(index, np.ndarray) else index
+            all_x, all_y = self._arrays
+            x, y = all_x[where], all_y[where]
         weight = np.zeros(1, model.dtype) if not count else None if data.weight is None else data.weight[index]
         return Data(model, x, y, weight, max(count, 1))
 

@@ -90,7 +90,7 @@ class Run:
 
     def check(self, record: dict[str, Any], path: Any) -> None:
         """Refuse the record of a run of another kind."""
-        for name in record["signature"] | self.signature():
+        for name in self.signature() | record["signature"]:
             now, before = self.signature().get(name), record["signature"].get(name)
             if before != now:
                 raise CheckpointError(f"{path} is of a training with {name} = {before}; here it is {now}")

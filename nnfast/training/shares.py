@@ -29,7 +29,7 @@ class Part(NamedTuple):
     """What this rank has of some batches; an array each, one number per batch."""
 
     start: Array  # where its rows begin in its own order
-    count: Array
+    own: Array  # how many it has
     before: Array  # rows of the batch that lower ranks have
     total: Array  # rows of the whole batch
 

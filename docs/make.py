@@ -1,6 +1,8 @@
 """Runs the examples, and puts what they print and draw into this folder: `make docs`.
 
-python docs/make.py [training] [profile] [limits]
+python docs/make.py [training] [profile] [limits] [scaling] [sweeps]
+
+The last two measure for minutes, need MPI and Dask, and are made only where they are named.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ MAKERS = {
     "training": ("training.md", ["-m", "nnfast.examples.training", "--plot", str(HERE / "training.png")]),
     "profile": ("training.md", ["-c", PROFILE.format(picture=str(HERE / "profile.png"))]),
     "limits": ("promises.md", [str(HERE / "limits.py")]),
+    "scaling": ("clusters.md", [str(HERE / "scaling.py"), str(HERE / "scaling.png")]),
+    "sweeps": ("clusters.md", [str(HERE / "sweeps.py")]),
 }
 
 
@@ -48,7 +52,7 @@ def filled(page: str, name: str, text: str) -> str:
 
 
 def main(names: list[str]) -> None:
-    for name in names or MAKERS:
+    for name in names or [name for name, (page, _) in MAKERS.items() if page != "clusters.md"]:
         page, arguments = MAKERS[name]
         path = HERE / page
         path.write_text(filled(path.read_text(encoding="utf-8"), name, printed(arguments)), encoding="utf-8")

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-NETWORKS = {"small": (784, 128, 10), "medium": (784, 512, 512, 10), "large": (784, 2048, 2048, 10)}
+NETWORKS = {"small": (784, 128, 10), "medium": (784, 512, 512, 10), "large": (784, 1024, 1024, 10)}
 BATCH = 4096
 RANKS = [2**k for k in range(11)]
 SIZES = [8, 512, 8 << 10, 128 << 10, 1 << 20, 8 << 20, 32 << 20]  # bytes of an all-reduce

@@ -60,13 +60,15 @@ def two_threads(comm, folder):
     """The norm of a clipped gradient is rounded by how it is shared out between threads, and so by rows."""
     before = nn.get_num_threads()
     nn.set_num_threads(2)
-    layers = [nn.Dense(64, 256, "he_normal"), nn.ReLU(), nn.Dropout(0.2), nn.Dense(256, 10)]
+    layers = [nn.Dense(64, 8, "he_normal"), nn.ReLU(), nn.Dropout(0.2), nn.Dense(8, 10)]
     optimizer = nn.Adam(0.003, clip_norm=0.1)
     model = nn.Model(layers, nn.SoftmaxCrossEntropy(), optimizer, backend="numba", dtype="float64", rng=0)
-    draw = np.random.default_rng(0)
-    x, y = draw.standard_normal((150, 64)), draw.integers(0, 10, 150)
+    draw, runner = np.random.default_rng(0), model._programs.runner("train")[1]
+    rows = next(n for n in range(1, 1000) if runner._shares(n) == 1 and runner._shares(n + 1) == 2)
+    batch = 2 * rows + 1  # of two ranks, one works alone and the other one in two shares
+    x, y = draw.standard_normal((2 * batch, 64)), draw.integers(0, 10, 2 * batch)
     try:
-        return trained(model, comm, x, y, batch_size=75, epochs=25)
+        return trained(model, comm, x, y, batch_size=batch, epochs=25)
     finally:
         nn.set_num_threads(before)
 

@@ -43,7 +43,7 @@ def trained(model, comm, x=X, y=Y, **options):
 
 
 def outcome(model):
-    slots = {f"slot {name}": slot for name, slot in model._buffers.slots.items()}
+    slots = {f"slot {name}": np.array(model.backend.to_numpy(slot)) for name, slot in model._buffers.slots.items()}
     return {"parameters": model.parameters, "steps": model.optimizer.steps, **slots, **model.history.history}
 
 
@@ -117,6 +117,13 @@ def from_disk(comm, folder):
     path = Path(folder) / f"x{comm.Get_rank() if comm else 'alone'}.npy"
     np.save(path, X.astype(np.float32))
     return trained(classifier(comm), comm, np.load(path, mmap_mode="r"))
+
+
+def on_a_device(comm, folder):
+    """Arrays that are not on the host: gradients go by way of it."""
+    from device_backends import Double
+
+    return trained(classifier(comm, Double()), comm)
 
 
 def hooked(comm, folder):

@@ -15,9 +15,11 @@ from mpi_jobs import finish, launcher, run_cases, start
 import nnfast as nn
 from nnfast.training.shares import sharded, shared
 
+pytest.importorskip("numba")
+
 SAME = [
     *("plain", "compiled", "two_threads", "weighted", "tiny_batches", "tiny_batches_in_order", "whole_set", "squares"),
-    *("accumulated", "validated", "split", "from_disk", "hooked"),
+    *("accumulated", "validated", "split", "from_disk", "on_a_device", "hooked"),
 ]
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -263,4 +265,4 @@ def test_shards_give_each_row_once_and_in_proportion(held, size):
         if len(set(held)) == 1:
             assert (part.total[:-1] == everyones[0].size).all()
     assert (parts[0].total > 0).all()
-    np.testing.assert_array_equal(parts[-1].total, parts[-1].before + parts[-1].count)
+    np.testing.assert_array_equal(parts[-1].total, parts[-1].before + parts[-1].own)

@@ -8,7 +8,7 @@ import re
 import socket
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,12 @@ from nnfast.callbacks.base import CallbackList
 from nnfast.errors import DTypeError, OptionError
 from nnfast.threads import cpu_count, get_num_threads, limit_unasked
 from nnfast.training import fit
-from nnfast.training.batches import Data, prepare, prepare_evaluation
+from nnfast.training.batches import Data, prepare, prepare_evaluation, tally_of
 from nnfast.training.ranks import Ranks
-from nnfast.training.ranks_run import RanksRun, measuring
+from nnfast.training.ranks_run import RanksRun
 from nnfast.training.shares import sharded, shared
 from nnfast.training.streams import is_stream
-from nnfast.training.validating import Validation
+from nnfast.training.validating import Validation, batch_sums
 from nnfast.validation import file_name, flag, integer, number
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def prepare_ranks(
     _take_over(ranks, model)
     if aside is None:
         return run, None
-    return run, Validation(model, facts["validation_every"], None, measuring(ranks, model, aside, sharded=is_sharded))
+    return run, Validation(model, facts["validation_every"], None, _measuring(ranks, model, aside, sharded=is_sharded))
 
 
 def _data(model: Model, X: Any, y: Any, given: fit.Settings) -> tuple[Data, Data | None]:
@@ -200,6 +200,41 @@ def _share_cpus(ranks: Ranks, places: list[list[Any]]) -> None:
     host, *own = places[ranks.rank]
     beside = sum(other[0] == host and not set(own).isdisjoint(other[1:]) for other in places)
     limit_unasked(max(1, len(own) // max(beside, 1)))
+
+
+# ---- validation -----------------------------------------------------------------------------------------------------
+
+
+def _measuring(ranks: Ranks, model: Model, data: Data, *, sharded: bool) -> Callable[[], dict[str, float]]:
+    """A function that measures the model on validation data; the same values on every rank.
+
+    Whole batches go to one rank each, as in one process: of data that all ranks hold, each measures a part of the
+    batches, and of shards its own.
+    """
+    weights, rows = data.batch_weights(None), data.batch_rows
+    if sharded:
+        counts = ranks.gathered(len(rows)).astype(int)
+        offset, every = int(counts[: ranks.rank].sum()), int(counts.sum())
+        low, high = 0, len(rows)
+        weights, rows = (_placed(ranks, part, offset, every) for part in (weights, rows))
+    else:
+        low, high = (len(rows) * r // ranks.size for r in (ranks.rank, ranks.rank + 1))
+        offset, every = low, len(rows)
+
+    def measure() -> dict[str, float]:
+        program, _ = model._programs.runner("evaluate")
+        sums = _placed(ranks, batch_sums(model, data, low, high), offset, every)
+        return tally_of(model, program, rows).one_epoch(sums, weights)
+
+    return measure
+
+
+def _placed(ranks: Ranks, own: np.ndarray[Any, Any], offset: int, every: int) -> np.ndarray[Any, Any]:
+    """The rows of all ranks in their places among `every`."""
+    whole = np.zeros((every, *own.shape[1:]))
+    whole[offset : offset + len(own)] = own
+    ranks.add_up(whole)
+    return whole
 
 
 # ---- one state ------------------------------------------------------------------------------------------------------

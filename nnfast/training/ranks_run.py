@@ -12,29 +12,26 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnfast.errors import RankError
 from nnfast.protocol import Result
-from nnfast.random import permutation
 from nnfast.training import accumulation
 from nnfast.training.batches import Data, make_job, normalisers, tally_of
 from nnfast.training.ranks import Ranks
+from nnfast.training.ranks_rows import RankRows, pieces
 from nnfast.training.run import ORDER_ROWS, ArrayRun, Pauses, Values
 from nnfast.training.shares import Part, Shares
 from nnfast.training.staged import AT_ONCE
-from nnfast.training.validating import batch_sums
 
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["RanksRun", "measuring"]
+__all__ = ["RanksRun"]
 
 Array = np.ndarray[Any, Any]
-OWN_ORDER = 64  # the bit from which on the number of a row order holds the rank whose own rows it is
 
 
 class RanksRun(ArrayRun):
@@ -67,7 +64,7 @@ class RanksRun(ArrayRun):
         self.per_epoch = math.ceil(shares.batches / accumulate)
         program, _ = model._programs.runner("train")
         self.tally = tally_of(model, program, shares.batch_rows)
-        self._arrays: tuple[Any, Any] = data.x, data.y
+        self._rows = RankRows(model, data, ranks.rank if held is not None else 0)
         self._most_steps = self._steps_at_once()
 
     # ---- agreeing ---------------------------------------------------------------------------------------------------
@@ -115,8 +112,8 @@ class RanksRun(ArrayRun):
         begin = time.perf_counter()
         epochs, batches = self._batches(steps)
         part = self._shares.parts(batches)
-        rows = [self._rows(e, at, n) for e, at, n in zip(epochs.tolist(), part.start, part.own, strict=True)]
-        own = np.array([self._weight(r, n) for r, n in zip(rows, part.own, strict=True)])
+        rows = self._rows.of(self.first_epoch + epochs, part, shuffled=self._shuffled)
+        own = self._rows.weights(rows, part.own)
         total = self.ranks.gathered(own).sum(axis=0) if self._weighted else part.total.astype(np.float64)
         clips = self._threads > 1 and optimizer.scalar("clip_norm") < math.inf  # a norm rounds by how it is shared out
         do = self._step_by_step if self._accumulate > 1 or clips else self._in_jobs
@@ -131,11 +128,11 @@ class RanksRun(ArrayRun):
         if self.ranks.rank:
             scalars = accumulation.divided(program, scalars, math.inf)
         sums, nonfinite = [], -1
-        for low, high in self._pieces(part.own):
+        for low, high in pieces(part.own):
             optimizer = self._current_optimizer()
             job = make_job(
                 model,
-                self._data(rows[low:high], int(part.own[low])),
+                self._rows.data(rows[low:high], int(part.own[low]), whole=self._shares.batches == 1),
                 scalars,
                 steps=high - low,
                 learning_rates=optimizer.learning_rates(optimizer.steps, high - low),
@@ -162,7 +159,7 @@ class RanksRun(ArrayRun):
             count = self._of_step(self.steps)
             parts = [
                 accumulation.Part(
-                    self._data([rows[b]], int(part.own[b])),
+                    self._rows.data([rows[b]], int(part.own[b])),
                     None,
                     0,
                     float(total[b]),
@@ -244,66 +241,6 @@ class RanksRun(ArrayRun):
         epochs, batches = np.divmod(np.concatenate(taken), all_of_them)
         return epochs, batches
 
-    def _rows(self, epoch: int, start: int, count: int) -> Any:
-        """The rows that this rank has of a batch: their numbers, or a slice of consecutive ones."""
-        place = slice(start, start + max(count, 1))  # of an empty part one row is taken, which weighs nothing
-        if not self._shuffled:
-            return place if place.stop <= self.data.rows else slice(0, 1)
-        found = self._order(epoch)[place]
-        return found if len(found) else np.zeros(1, np.int64)
-
-    def _order(self, epoch: int) -> Array:
-        """The row order of an epoch, as in one process; of shards, each rank orders its own rows."""
-        if epoch not in self._orders:
-            self._orders = {e: order for e, order in self._orders.items() if e >= self.epochs_done}
-            own = self.ranks.rank << OWN_ORDER if self._held is not None else 0
-            self._orders[epoch] = permutation(self.model._key, self.first_epoch + epoch + own, self.data.rows)
-        return self._orders[epoch]
-
-    def _weight(self, rows: Any, count: int) -> float:
-        if self.data.weight is None or not count:
-            return float(count)
-        return float(self.data.weight[rows].sum(dtype=np.float64))
-
-    def _pieces(self, counts: Array) -> Iterator[tuple[int, int]]:
-        """From which to which step one job can go."""
-        low = 0
-        while low < len(counts):
-            high = low + 1
-            if counts[low]:
-                others = np.flatnonzero(counts[low:] != counts[low])
-                high = low + (int(others[0]) if len(others) else len(counts) - low)
-                if high < len(counts) and 0 < counts[high] < counts[low]:
-                    high += 1
-            yield low, high
-            low = high
-
-    def _data(self, rows: list[Any], count: int) -> Data:
-        """The rows of some batches one after the other, as a data set of its own, in batches of `count`."""
-        data, model = self.data, self.model
-        if self._shares.batches == 1:
-            rows = rows[:1]  # the same over and over
-        index = _joined(rows)
-        if data.staged is not None:
-            x, y = data.staged.take(index)
-        else:
-            where: Any = model.backend.asarray(index) if isinstance(index, np.ndarray) else index
-            all_x, all_y = self._arrays
-            x, y = all_x[where], all_y[where]
-        weight = np.zeros(1, model.dtype) if not count else None if data.weight is None else data.weight[index]
-        return Data(model, x, y, weight, max(count, 1))
-
-
-def _joined(rows: list[Any]) -> Any:
-    if len(rows) == 1:
-        return rows[0]
-    if isinstance(rows[0], slice):
-        in_order = all(a.stop == b.start for a, b in pairwise(rows))
-        if in_order:
-            return slice(rows[0].start, rows[-1].stop)
-        rows = [np.arange(part.start, part.stop) for part in rows]
-    return np.concatenate(rows)
-
 
 def _checksum(model: Model) -> tuple[int, int]:
     """Two numbers that tell parameters apart by their bits; on a device 0, so that nothing is fetched from there."""
@@ -311,35 +248,3 @@ def _checksum(model: Model) -> tuple[int, int]:
     if not isinstance(flat, np.ndarray):
         return 0, 0
     return divmod(int(np.add.reduce(flat.view(np.uint64), dtype=np.uint64)), 1 << 32)
-
-
-def measuring(ranks: Ranks, model: Model, data: Data, *, sharded: bool) -> Any:
-    """A function that measures the model on validation data; the same values on every rank.
-
-    Whole batches go to one rank each, as in one process: of data that all ranks hold, each measures a part of the
-    batches, and of shards its own.
-    """
-    weights, rows = data.batch_weights(None), data.batch_rows
-    if sharded:
-        counts = ranks.gathered(len(rows)).astype(int)
-        offset, every = int(counts[: ranks.rank].sum()), int(counts.sum())
-        low, high = 0, len(rows)
-        weights, rows = (_placed(ranks, part, offset, every) for part in (weights, rows))
-    else:
-        low, high = (len(rows) * r // ranks.size for r in (ranks.rank, ranks.rank + 1))
-        offset, every = low, len(rows)
-
-    def measure() -> dict[str, float]:
-        program, _ = model._programs.runner("evaluate")
-        sums = _placed(ranks, batch_sums(model, data, low, high), offset, every)
-        return tally_of(model, program, rows).one_epoch(sums, weights)
-
-    return measure
-
-
-def _placed(ranks: Ranks, own: Array, offset: int, every: int) -> Array:
-    """The rows of all ranks in their places among `every`."""
-    whole = np.zeros((every, *own.shape[1:]))
-    whole[offset : offset + len(own)] = own
-    ranks.add_up(whole)
-    return whole

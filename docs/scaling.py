@@ -35,8 +35,8 @@ BATCH = 1024
 RANKS = [2**k for k in range(11)]
 SIZES = [8, 512, 8 << 10, 128 << 10, 1 << 20, 8 << 20, 32 << 20]  # bytes of an all-reduce
 CORES = 2  # of the machine that this was measured on
-ROUNDS = 9
-SECONDS = 0.15  # of a round, about
+ROUNDS = 7
+SECONDS = 0.06  # of a round, about
 
 
 class Network(NamedTuple):
@@ -182,25 +182,27 @@ def steps_of(found: dict[int, dict], name: str) -> dict[int, float]:
 
 def show(found: dict[int, dict]) -> None:
     here = fitted(SIZES, found[2]["all_reduce"])
-    print(f"All-reduce here, 2 ranks: α = {1e6 * here.alpha:.1f} µs, 1/β = {1e-9 / here.beta:.1f} GB/s\n")
-    print(f"{'bytes':>10}" + "".join(f"{r:>9} ranks" for r in (2, 4)) + "  model, 2   model, 4")
+    several = [ranks for ranks in found if ranks > 1]
+    print(f"All-reduce here, 2 ranks: α = {1e6 * here.alpha:.1f} µs, 1/β = {1e-9 / here.beta:.1f} GB/s")
+    print("µs, measured and as the model says; 4 ranks share 2 cores\n")
+    print(f"{'bytes':>10}" + "".join(f"{f'{ranks} ranks':>24}" for ranks in several))
     for i, size in enumerate(SIZES):
-        times = [found[r]["all_reduce"][i] for r in (2, 4)] + [all_reduce(r, size, here) for r in (2, 4)]
-        print(
-            f"{size:>10}"
-            + "".join(f"{1e6 * t:>12.1f} µs"[:15] for t in times[:2])
-            + "".join(f"{1e6 * t:>9.1f}  " for t in times[2:])
-        )
-    print("\nms per step, measured (4 ranks share 2 cores) and as the model says")
-    print(f"{'network':<8}{'parameters':>11}  {'scaling':<8}" + "".join(f"{f'{r} ranks':>20}" for r in (1, 2, 4)))
+        pairs = [(found[r]["all_reduce"][i], all_reduce(r, size, here)) for r in several]
+        print(f"{size:>10}" + "".join(f"{1e6 * t:>12.1f} ({1e6 * said:>8.1f})" for t, said in pairs))
+    print("\nms per step: one rank in seconds of its CPU; several measured, and as the model says")
+    print(
+        f"{'network':<8}{'parameters':>11}  {'scaling':<8}{'1 rank':>9}"
+        + "".join(f"{f'{r} ranks':>20}" for r in several)
+    )
     for name, widths in NETWORKS.items():
         steps = steps_of(found, name)
         for kind in ("strong", "weak"):
-            cells = [f"{1e3 * steps[BATCH]:>20.2f}"]
-            for r in (2, 4):
+            line = f"{name:<8}{parameters(widths):>11,}  {kind:<8}{1e3 * steps[BATCH]:>9.2f}"
+            for r in several:
                 said = predicted(name, r, steps, here, weak=kind == "weak", cores=CORES)
-                cells.append(f"{1e3 * found[r][kind][name]:>10.2f} ({1e3 * said:>6.2f})  ")
-            print(f"{name:<8}{parameters(widths):>11,}  {kind:<8}" + "".join(cells))
+                measured = found[r].get(kind, {}).get(name)
+                line += f"{'–' if measured is None else f'{1e3 * measured:.2f}':>10} ({1e3 * said:>7.2f})"
+            print(line)
     print(f"\nPredicted: times as fast as one rank, strong scaling of a batch of {BATCH} rows, one core per rank")
     print(f"{'network':<8}  {'over':<34}" + "".join(f"{r:>7}" for r in RANKS[1::2]) + "   at most")
     for name in NETWORKS:
@@ -261,7 +263,8 @@ def _panel(ax, found: dict[int, dict], name: str, steps: dict[int, float], *, we
             color=colour,
             label=f"predicted: {network.name}",
         )
-    few = [1, 2, 4]
+    kind = "weak" if weak else "strong"
+    few = [1, *(ranks for ranks in found if kind in found[ranks] and ranks > 1)]
     times = [predicted(name, r, steps, here, weak=weak, cores=CORES) for r in few]
     ax.plot(
         few,
@@ -270,7 +273,6 @@ def _panel(ax, found: dict[int, dict], name: str, steps: dict[int, float], *, we
         linestyle=":",
         label="predicted: here, 2 cores",
     )
-    kind = "weak" if weak else "strong"
     times = [steps[BATCH], *(found[r][kind][name] for r in few[1:])]
     ax.plot(few, [gain(r, t) for r, t in zip(few, times, strict=True)], "o", color="black", label="measured here")
     ax.set_xscale("log", base=2)

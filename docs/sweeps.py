@@ -1,4 +1,4 @@
-"""A sweep of 32 trainings in several ways, and many processes that start with a cold cache: figures for clusters.md.
+"""A sweep of 16 trainings in several ways, and many processes that start with a cold cache: figures for clusters.md.
 
 python docs/sweeps.py
 """
@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster
 
 import nnfast as nn
 
-RATES = [0.005 * 1.1**k for k in range(32)]
+RATES = [0.005 * 1.1**k for k in range(16)]
 X, Y = nn.datasets.spiral(100, 3, 0)
 ROUNDS = 3
 
@@ -38,7 +38,7 @@ print(cache.statistics().misses, time.perf_counter() - begin)
 def train(rate: float) -> float:
     layers = [nn.Dense(2, 64), nn.ReLU(), nn.Dense(64, 3)]
     model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(rate), ["accuracy"], backend="numba", rng=0)
-    model.fit(X, Y, epochs=1500, batch_size=100, verbose=0)
+    model.fit(X, Y, epochs=1000, batch_size=100, verbose=0)
     return model.history.history["loss"][-1]
 
 
@@ -80,7 +80,7 @@ def main() -> None:
             for name, way in ways.items():
                 times[name].append(timed(way))
     base = median(times["one process, one thread"])
-    print(f"{len(RATES)} trainings of 2-64-3, 300 rows, 1500 epochs in batches of 100; median of {ROUNDS}")
+    print(f"{len(RATES)} trainings of 2-64-3, 300 rows, 1000 epochs in batches of 100; median of {ROUNDS}")
     for name, taken in times.items():
         print(f"{name:<32}{median(taken):>7.2f} s{base / median(taken):>7.2f} times as fast")
     print("\nProcesses that start together with a cold cache, until each has trained once")

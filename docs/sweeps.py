@@ -86,7 +86,7 @@ def main() -> None:
     print("\nProcesses that start together with a cold cache, until each has trained once")
     for processes in (1, 4):
         seconds, compiled = cold(processes)
-        print(f"{processes} processes{seconds:>28.1f} s, {compiled} functions compiled")
+        print(f"{processes} at once{seconds:>30.1f} s, {compiled} functions compiled")
 
 
 def dask_sweep() -> list[float]:

@@ -1,6 +1,8 @@
 """Runs the examples, and puts what they print and draw into this folder: `make docs`.
 
-python docs/make.py [training] [profile] [c] [limits] [estimators] [population]
+python docs/make.py [training] [profile] [c] [limits] [estimators] [population] [scaling] [sweeps]
+
+The last two measure for minutes, need MPI and Dask, and are made only where they are named.
 """
 
 from __future__ import annotations
@@ -40,9 +42,12 @@ MAKERS = {
     "c": ("interop.md", ["-c", HEADER]),
     "limits": ("promises.md", [str(HERE / "limits.py")]),
     "estimators": ("scikit-learn.md", [str(HERE / "estimators.py")]),
+    "scaling": ("clusters.md", [str(HERE / "scaling.py"), str(HERE / "scaling.png")]),
+    "sweeps": ("clusters.md", [str(HERE / "sweeps.py")]),
 }
 # Pages that are programs themselves: what each of their blocks prints follows it, see blocks.py.
 PAGES = {"population": "population.md"}
+LONG = ("scaling", "sweeps")
 
 
 def printed(arguments: list[str]) -> str:
@@ -61,7 +66,7 @@ def filled(page: str, name: str, text: str) -> str:
 
 
 def main(names: list[str]) -> None:
-    for name in names or [*MAKERS, *PAGES]:
+    for name in names or [name for name in [*MAKERS, *PAGES] if name not in LONG]:
         page, arguments = MAKERS.get(name) or (PAGES[name], [str(HERE / "blocks.py"), PAGES[name]])
         said = printed(arguments)
         path = HERE / page

@@ -13,6 +13,7 @@ __all__ = [
     "NonFiniteWarning",
     "OptionError",
     "OwnershipError",
+    "RankError",
     "ShapeError",
     "StateError",
     "UnknownBackend",
@@ -50,6 +51,10 @@ class OwnershipError(NnfastError, ValueError):
 
 class CheckpointError(NnfastError, ValueError):
     """A file cannot be used: damaged, of another format or version, or of a model that does not fit."""
+
+
+class RankError(NnfastError, RuntimeError):
+    """A training on several ranks of an MPI job cannot go on: another rank failed, or they have come apart."""
 
 
 class UnknownNameError(NnfastError, ValueError):

@@ -74,6 +74,10 @@ class Metric:
         """From the sums of the steps of each epoch (epochs, steps, k) and their weights (epochs, steps)."""
         return np.asarray(sums[..., 0].sum(axis=-1) / weights.sum(axis=-1))
 
+    def merged(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """From the sums of the parts of each batch (batches, parts, k) and their weights: those of the batch."""
+        return np.asarray(sums.sum(axis=-2))
+
     def __repr__(self) -> str:
         return f"<metric {self.name}>"
 
@@ -181,12 +185,21 @@ class _R2(Metric):
         b.metric("r2_moments", b.prediction, b.target, b.weight, b.sum(self.name, (3, b.x.width)))
 
     def value(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        weight = weights.sum(axis=-1)[..., None]
+        return np.asarray(r2_of_moments(*self._moments(sums, weights, weight), weight))
+
+    def merged(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        weight = weights.sum(axis=-1)[..., None]
+        return np.concatenate(self._moments(sums, weights, np.where(weight > 0, weight, 1.0)), axis=-1)
+
+    @staticmethod
+    def _moments(sums: Any, weights: Any, weight: Any) -> tuple[Any, Any, Any]:
+        """Mean, spread and residual of all steps together, (…, O) each; `weight` is that of all of them."""
         mean, spread, residual = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)  # (epochs, steps, O) each
-        share = (weights / weights.sum(axis=-1, keepdims=True))[..., None]
+        share = (weights / weight)[..., None]
         overall = (share * mean).sum(axis=-2, keepdims=True)
         total = (spread + weights[..., None] * (mean - overall) ** 2).sum(axis=-2)
-        weight = weights.sum(axis=-1)[..., None]
-        return np.asarray(r2_of_moments(overall[..., 0, :], total, residual.sum(axis=-2), weight))
+        return overall[..., 0, :], total, residual.sum(axis=-2)
 
 
 class _MeanAbsoluteError(Metric):

@@ -203,6 +203,8 @@ class Model:
         callbacks: Iterable[Any] = (),
         on_gradients: Callable[[Any], None] | None = None,
         resume: Any = None,
+        comm: Any = None,
+        sharded: bool = False,
     ) -> History:
         """Train `epochs` more epochs from the present state; returns the History.
 
@@ -221,6 +223,10 @@ class Model:
         verbose           0 silent, 1 progress, 2 a line per epoch
         resume            a file of `ModelCheckpoint` or of `save` in a callback: go on as if never interrupted, bit for
                           bit, with `epochs` counted from that training's start. Begins anew where there is no file yet
+        comm              a communicator of mpi4py, such as MPI.COMM_WORLD: its ranks train this model together, each on
+                          its part of every batch. They start as rank 0, end with the same bits, and rank 0 alone
+                          writes; up to rounding the result is that of one process. See docs/clusters.md
+        sharded           False: every rank is given all rows; True: its own, and each batch takes of all in proportion
 
         history.history["loss"] holds, per epoch, data loss plus penalty of each batch before its update, averaged
         over samples; with penalties "data_loss" too. Ctrl-C raises KeyboardInterrupt between two steps: the model is

@@ -16,11 +16,12 @@ from nnfast.errors import OptionError
 __all__ = ["cpu_count", "found", "get_num_threads", "set_num_threads"]
 
 ENVIRONMENT = "NNFAST_NUM_THREADS"
-SHARE = "NUMBA_NUM_THREADS"  # what a worker process is given
+SHARES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")  # what a worker process is given
 CGROUPS = "/sys/fs/cgroup"
 OWN_CGROUPS = "/proc/self/cgroup"
 
 _count: int | None = None  # None until somebody asks or sets
+_unasked = True  # whether nobody has said how many, here or in the environment
 
 
 def set_num_threads(n: int) -> None:
@@ -28,8 +29,8 @@ def set_num_threads(n: int) -> None:
 
     The same number gives the same bits; another may round differently.
     """
-    global _count
-    _count = integer("n", n, 1)
+    global _count, _unasked
+    _count, _unasked = integer("n", n, 1), False
 
 
 def get_num_threads() -> int:
@@ -37,12 +38,20 @@ def get_num_threads() -> int:
 
     What `set_num_threads` said, else the environment variable NNFAST_NUM_THREADS, else the CPUs that this process may
     use: those of its affinity mask, or fewer where a control group (a container) grants less CPU time than that, or
-    where NUMBA_NUM_THREADS names fewer, as joblib does in its worker processes so that they share the machine.
+    where NUMBA_NUM_THREADS or OMP_NUM_THREADS names fewer, as joblib and Dask have it in the processes that they start.
     """
-    global _count
+    global _count, _unasked
     if _count is None:
-        _count = found()[0]
+        _count, _unasked = found()[0], _from_environment() is None
     return _count
+
+
+def limit_unasked(n: int) -> None:
+    """At most `n` threads from now on, unless somebody has said how many."""
+    global _count
+    count = get_num_threads()
+    if _unasked:
+        _count = min(count, n)
 
 
 def found() -> tuple[int, str]:
@@ -71,9 +80,10 @@ def cpu_count() -> int:
 def _limits() -> Iterator[tuple[int, str]]:
     cpus, machine = cpu_count(), os.cpu_count() or 1
     yield cpus, "all CPUs of the machine" if cpus == machine else f"the CPU affinity: {cpus} of the machine's {machine}"
-    share = os.environ.get(SHARE, "")
-    if share.isascii() and share.isdigit():
-        yield int(share), f"the environment variable {SHARE}"
+    for name in SHARES:
+        share = os.environ.get(name, "").partition(",")[0].strip()  # of OpenMP, the outermost level
+        if share.isascii() and share.isdigit() and int(share) >= 1:  # what is no number there is not for us to mend
+            yield int(share), f"the environment variable {name}"
     for quota in _quotas():
         yield math.ceil(quota), f"the control group (a container), which grants the time of {quota:g} CPUs"
 

@@ -269,9 +269,9 @@ def test_a_split_is_training_on_one_part_and_validating_on_the_other(backend, on
     split, mapped, apart = (classifier(backend=backend) for _ in range(3))
     got = fit(split, validation_split=0.3, sample_weight=weight)
     from_file = fit(mapped, on_disk(X), validation_split=0.3, sample_weight=weight)
-    from nnfast.training.fit import _split
+    from nnfast.training.fit import split_rows
 
-    rest, held = _split(apart, X, 0.3)
+    rest, held = split_rows(apart, X, 0.3)
     expected = fit(
         apart, X[rest], Y[rest], sample_weight=weight[rest], validation_data=(X[held], Y[held], weight[held])
     )  # fmt: skip

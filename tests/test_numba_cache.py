@@ -11,6 +11,7 @@ import importlib
 import os
 import pickle
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -675,3 +676,73 @@ def run(place, script, whole=False, **variables):
         return subprocess.CompletedProcess(process.args, 0, out, err)
     assert err == ""
     return out.split("\n")[:-1]
+
+
+# ---- several processes that start at once ---------------------------------------------------------------------------
+
+TURNS = """
+import importlib, sys, time
+import numba
+cache = importlib.import_module("nnfast.kernels.numba_cpu.cache")
+cache.source_stamp = lambda: cache._STAMP
+
+def build(k):
+    time.sleep(0.3)  # long enough for the others to come meanwhile
+    return lambda x: x + k
+
+print("ready", flush=True)
+sys.stdin.readline()
+for k in range(4):
+    cache.compile_cfunc(f"add {k}", lambda: build(float(k)), numba.float64(numba.float64), {})
+print(cache.statistics().misses, cache.statistics().hits, flush=True)
+"""
+
+
+@posix
+def test_processes_that_start_at_once_compile_each_function_once(place):
+    call, pipes = [sys.executable, "-c", TURNS], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(call, **pipes) for _ in range(3)]
+    for process in running:
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    counts = [tuple(map(int, process.communicate(timeout=60)[0].split())) for process in running]
+    assert sum(misses for misses, _ in counts) == 4
+    assert sum(hits for _, hits in counts) == 8
+
+
+@posix
+def test_a_process_that_dies_gives_up_its_turn(place):
+    place.mkdir(parents=True, mode=0o700)
+    name = "0" * 64
+    child = os.fork()
+    if not child:
+        with files.only_one(place, name):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    begin = time.monotonic()
+    with files.only_one(place, name):
+        assert time.monotonic() - begin < 1
+
+
+@posix
+def test_nobody_waits_for_ever(place, monkeypatch):
+    place.mkdir(parents=True, mode=0o700)
+    name = "0" * 64
+    begun, over = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        with files.only_one(place, name):
+            os.write(begun[1], b"1")
+            os.read(over[0], 1)
+        os._exit(0)
+    os.read(begun[0], 1)
+    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    begin = time.monotonic()
+    with files.only_one(place, name):
+        assert 0.2 <= time.monotonic() - begin < 2
+    with files.only_one(place, "1" * 64):
+        assert time.monotonic() - begin < 2
+    os.write(over[1], b"1")
+    os.waitpid(child, 0)

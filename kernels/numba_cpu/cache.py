@@ -15,6 +15,7 @@ NNFAST_CACHE=0 switches the cache off, NNFAST_CACHE_DIR moves it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -116,11 +117,7 @@ def compile_cfunc(
         if compiled is None:
             start = time.perf_counter()
             place = folder() if keep else None
-            compiled = _load(place, name, key)
-            if compiled is None:
-                if keep and on_first_compile is not None and _process.statistics.misses == 0:
-                    on_first_compile(key)
-                compiled = _linked_alone(place, name, key, numba.cfunc(signature, **options)(build()))
+            compiled = _load(place, name, key) or _in_turn(place, name, key, signature, options, build, keep)
             hits, misses, seconds = _process.statistics
             hit = int(compiled.from_disk)
             _process.statistics = Statistics(hits + hit, misses + 1 - hit, seconds + time.perf_counter() - start)
@@ -129,6 +126,22 @@ def compile_cfunc(
     if unsaid:  # one warning, also where a file can be neither read nor written anew
         warnings.warn(f"nnfast: {'; '.join(unsaid)}", RuntimeWarning, stacklevel=2)
     return compiled
+
+
+def _in_turn(
+    place: Path | None,
+    name: str,
+    key: str,
+    signature: Any,
+    options: Mapping[str, Any],
+    build: Callable[[], Callable[..., Any]],
+    keep: bool,
+) -> Compiled:
+    """Compile it, one process at a time: who had to wait finds what another has compiled meanwhile."""
+    if keep and on_first_compile is not None and _process.statistics.misses == 0:
+        on_first_compile(key)
+    with contextlib.nullcontext() if place is None else cache_files.only_one(place, name):
+        return _load(place, name, key) or _linked_alone(place, name, key, numba.cfunc(signature, **options)(build()))
 
 
 def statistics() -> Statistics:

@@ -13,17 +13,26 @@ import os
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..folders import make_private, user_cache
 
-__all__ = ["FORMAT", "SUFFIX", "open_folder", "pack", "read", "remove", "survey", "unpack", "write"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["FORMAT", "SUFFIX", "only_one", "open_folder", "pack", "read", "remove", "survey", "unpack", "write"]
 
 FORMAT = b"nnfast kernel 1\n"
 SUFFIX = ".nnf"
 DAY = 86400.0
 LARGEST = 1 << 26  # bytes; a kernel's file has some ten thousand
+TURNS = "numba-turns"  # the file beside the folder whose bytes are locked
+PATIENCE = 120.0  # seconds that a process waits for another one's compilation, at most
+LOOK = 0.02  # seconds between two looks
 
 
 def open_folder() -> Path:
@@ -80,6 +89,44 @@ def write(path: Path, content: bytes) -> None:
         # On Windows a file that somebody reads cannot be replaced; whoever reads it has it.
         if os.name != "nt" or not isinstance(error, PermissionError) or not path.exists():
             raise
+
+
+@contextlib.contextmanager
+def only_one(place: Path, name: str) -> Iterator[None]:
+    """Within, no other process makes the file of this name, unless its maker takes longer than anybody should.
+
+    Many that start at once would else all compile the same. Each name has a byte of one file, which is locked by the
+    system, so a lock ends with its process however that ends; where there are no such locks nobody waits.
+    """
+    handle = None
+    try:
+        handle = _turn(place, int(name[:7], 16))
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _turn(place: Path, byte: int) -> int | None:
+    """A handle that holds the lock of this byte, or None."""
+    if fcntl is None:
+        return None
+    try:
+        handle = os.open(place.with_name(TURNS), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return None
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except (BlockingIOError, PermissionError):  # somebody has it
+            time.sleep(LOOK)
+        except OSError:  # this file system has no locks
+            break
+        else:
+            return handle
+    os.close(handle)
+    return None
 
 
 def remove(place: Path, days: float) -> int:

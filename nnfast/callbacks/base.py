@@ -33,9 +33,12 @@ class Callback:
     What a callback must remember for an interrupted training to go on as if nothing had been, it gives as `state()`: a
     dictionary of what JSON knows and of NumPy arrays. A training that goes on calls `on_begin`, then `restore` with it.
     If `on_gradients(flat)` is defined, it sees the flat gradient of every step, before clipping, and may change it.
+    On several ranks (`fit(comm=)`) a callback runs on each, and must change the model there alike; with
+    `rank_zero = True` it runs on rank 0 alone, as those that write files or show something do.
     """
 
     every: int = 1
+    rank_zero: ClassVar[bool] = False
     every_steps: int | None = None
     last: ClassVar[bool] = False  # called after the others, once they have decided whether to stop
     on_gradients: Callable[[Any], None] | None = None
@@ -86,6 +89,13 @@ class CallbackList:
         if on_gradients is not None and not callable(on_gradients):
             raise DTypeError(f"on_gradients must be a function of the flat gradient; {on_gradients!r} was given")
         self._hooks = [h for h in (on_gradients, *(c.on_gradients for c in self._callbacks)) if h is not None]
+
+    def without_rank_zero(self) -> CallbackList:
+        """Those that run on every rank."""
+        kept = CallbackList([c for c in self._callbacks if not c.rank_zero], None)
+        apart = [c.on_gradients for c in self._callbacks if c.rank_zero]
+        kept._hooks = [h for h in self._hooks if h not in apart]
+        return kept
 
     @property
     def on_gradients(self) -> Callable[[Any], None] | None:

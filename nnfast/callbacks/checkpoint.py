@@ -27,6 +27,7 @@ class ModelCheckpoint(Monitoring):
     """
 
     last = True
+    rank_zero = True
 
     def __init__(
         self,

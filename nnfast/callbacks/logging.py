@@ -31,6 +31,8 @@ class CSVLogger(Callback):
     Raises OptionError where the folder does not exist or the file has other columns.
     """
 
+    rank_zero = True
+
     def __init__(self, path: Any, separator: str = ",", append: bool = False, *, every: int = 1) -> None:
         if not isinstance(separator, str) or len(separator) != 1 or separator.isalnum() or separator in '+-."\n\r':
             raise OptionError(f"separator is {separator!r}; expected one character that is in no number, such as ';'")
@@ -140,6 +142,8 @@ class TensorBoard(Callback):
     beyond. Look at it with `tensorboard --logdir FOLDER`.
     Writes with the small package tensorboardX (no TensorFlow, no PyTorch); ImportError where that is missing.
     """
+
+    rank_zero = True
 
     def __init__(self, folder: Any, *, every: int = 1) -> None:
         self.folder = file_name("folder", folder)

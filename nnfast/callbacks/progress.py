@@ -24,6 +24,8 @@ class ProgressBar(Callback):
     is the number of epochs between two looks; by default a hundredth of them all. It appears after the first of these.
     """
 
+    rank_zero = True
+
     def __init__(self, *, every: int | None = None) -> None:
         self._wanted = None if every is None else integer("every", every, 1)
         self.every = self._wanted or 1

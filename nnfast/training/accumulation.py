@@ -21,24 +21,25 @@ if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.program import Program
 
-__all__ = ["AccumulatingRun", "Part", "accumulated_step"]
+__all__ = ["AccumulatingRun", "Part", "accumulated_step", "divided"]
 
 
 class Part(NamedTuple):
-    """One batch of a step."""
+    """One batch of a step, or what one of several ranks has of it."""
 
     data: Data
     order: Any  # of the epoch, (1, rows) or None
     batch: int
-    weight: float
+    weight: float  # of the whole batch, as its rows
     rows: int
+    before: int = 0  # rows of the batch that lower ranks have
 
 
-def accumulated_step(model: Model, parts: list[Part], on_gradients: Any) -> Result:
-    """One update from several batches; the sums of each."""
+def accumulated_step(model: Model, parts: list[Part], on_gradients: Any, *, penalties: bool = True) -> Result:
+    """One update from several batches; the sums of each. Without `penalties` another rank adds those."""
     program, runner = model._programs.runner("accumulate")
     assert model.optimizer is not None
-    scalars = _divided(program, model._programs.scalars(program), len(parts))
+    scalars = divided(program, model._programs.scalars(program), len(parts) if penalties else math.inf)
     total = sum(part.weight for part in parts)
     sums, first_row, nonfinite, gathered = [], 0, -1, None
     for part in parts:
@@ -50,7 +51,7 @@ def accumulated_step(model: Model, parts: list[Part], on_gradients: Any) -> Resu
             first_batch=part.batch,
             normalisers=np.array([total if total > 0 else 1.0]),
             first_step=model.optimizer.steps + 1,
-            first_rows=np.array([first_row]),
+            first_rows=np.array([first_row + part.before]),
         )
         result = model._programs.run(runner, job)
         sums.append(result.sums[0])
@@ -70,11 +71,11 @@ def accumulated_step(model: Model, parts: list[Part], on_gradients: Any) -> Resu
     return Result(made, nonfinite)
 
 
-def _divided(program: Program, scalars: np.ndarray[Any, Any], parts: int) -> np.ndarray[Any, Any]:
-    """The program's numbers, with the strengths of penalties shared out among the parts."""
+def divided(program: Program, scalars: np.ndarray[Any, Any], parts: float) -> np.ndarray[Any, Any]:
+    """The program's numbers, with the strengths of penalties shared out among the parts; among infinitely many, 0."""
     strengths = {name for op in program.ops if op.name == "penalty" for _, name in op.scalars}
     shared = np.array([name in strengths for name in program.scalars], dtype=bool)
-    return np.where(shared, scalars / parts, scalars)
+    return np.asarray(np.divide(scalars, parts, out=scalars.copy(), where=shared))
 
 
 class AccumulatingRun(ArrayRun):

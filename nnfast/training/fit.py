@@ -26,8 +26,9 @@ from nnfast.validation import features, file_name, flag, integer, number
 
 if TYPE_CHECKING:
     from nnfast.model import Model
+    from nnfast.training.ranks import Ranks
 
-__all__ = ["evaluate", "fit", "predict"]
+__all__ = ["evaluate", "fit", "predict", "split_rows"]
 
 SPLIT = 1 << 63  # among the model's row orders, the one that sets rows aside for validation
 
@@ -50,6 +51,8 @@ class Settings:
     callbacks: Iterable[Any]
     on_gradients: Callable[[Any], None] | None
     resume: Any
+    comm: Any
+    sharded: Any
 
 
 class Session:
@@ -79,27 +82,62 @@ class Session:
 
 def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
     """See `Model.fit`."""
+    if given.comm is None:
+        if flag("sharded", given.sharded):
+            raise OptionError("sharded=True says that each rank has rows of its own, and needs comm=")
+        epochs, hooks, progress = _checked(model, given)
+        run, validation = _prepare(model, X, y, given, epochs, hooks)
+        return _trained(run, validation, hooks, progress, epochs, _resumed(run, given.resume))
+    from nnfast.training.ranks import Ranks
+
+    with Ranks(given.comm) as ranks:
+        return _fit_on(ranks, model, X, y, given)
+
+
+def _fit_on(ranks: Ranks, model: Model, X: Any, y: Any, given: Settings) -> History:
+    """`fit` on one of several ranks."""
+    from nnfast.training import distributed
+
+    with ranks.together():
+        epochs, hooks, progress = _checked(model, given)
+    if ranks.rank:  # files and progress are the affair of rank 0
+        hooks, progress = hooks.without_rank_zero(), Progress()
+    run, validation = distributed.prepare_ranks(ranks, model, X, y, given, epochs, hooks)
+    before = None
+    if given.resume is not None:
+        with distributed.file_on_all_ranks(ranks, given.resume) as copy, ranks.together():
+            before = _resumed(run, copy)
+    return _trained(run, validation, hooks, progress, epochs, before)
+
+
+def _checked(model: Model, given: Settings) -> tuple[int, CallbackList, Progress]:
     model._needs("fit", optimizer=True)
     epochs = integer("epochs", given.epochs, 0)
-    hooks = CallbackList(given.callbacks, given.on_gradients)
-    run, validation = _prepare(model, X, y, given, epochs, hooks)
-    progress = Progress.of(given.verbose, epochs)
-    names = run.tally.names
+    return epochs, CallbackList(given.callbacks, given.on_gradients), Progress.of(given.verbose, epochs)
+
+
+def _trained(
+    run: Run, validation: Validation | None, hooks: CallbackList, progress: Progress, epochs: int, before: Any
+) -> History:
+    """Train to the end, from the beginning or from where the record `before` left off."""
+    model, names, session = run.model, run.tally.names, Session(run, hooks, epochs)
     if validation is not None:
         names += validation.names
-    session, before = Session(run, hooks, epochs), _resumed(run, given.resume)
     model.history = History(names, planned=epochs, higher=[m.name for m in model.metrics if m.higher_is_better])
-    hooks.begin(model, epochs, names)
+    with run.together():
+        hooks.begin(model, epochs, names)
     interrupts = Interrupts()
     try:
         model._session = session
-        if before is not None:
-            session.go_on(before)
-        with progress, interrupts.held_back():
+        with run.together():
+            if before is not None:
+                session.go_on(before)
+        with run.together(), progress, interrupts.held_back(), run.guarded():
             _loop(session, validation, progress, interrupts)
     finally:
         try:
-            hooks.end(model, model.history)
+            with run.together():
+                hooks.end(model, model.history)
         finally:
             model._session = None
     return model.history
@@ -129,7 +167,7 @@ def _prepare(
         raise OptionError("steps_per_epoch is for batches that come one by one; arrays have batch_size")
     rest = None
     if split:
-        rest, held = _split(model, X, split)
+        rest, held = split_rows(model, X, split)
         aside = prepare_evaluation(model, X, y, given.sample_weight, None, index=held)
         validation = Validation(model, every, aside, lambda: evaluate_data(model, aside))
     data = prepare(model, X, y, given.sample_weight, given.batch_size, class_weight=given.class_weight, index=rest)
@@ -163,7 +201,7 @@ def _refuse_with_batches(given: Settings, split: float) -> None:
         raise OptionError("class_weight='balanced' counts all labels first, and these come batch by batch")
 
 
-def _split(model: Model, X: Any, share: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def split_rows(model: Model, X: Any, share: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Row numbers to train on and to validate with, both in ascending order; drawn with the model's key alone."""
     memmap = isinstance(X, np.memmap)
     rows = len(X if memmap else features("X", X, model.n_inputs, model.dtype, backend=model.backend))
@@ -217,7 +255,8 @@ def _loop(session: Session, validation: Validation | None, progress: Progress, i
     within = validation is not None and validation.within_jobs and run.takes_pauses and not progress.every_epoch
     latest: dict[str, float] = {}  # of the validation, for who looks now and then
     while run.epochs_done < epochs and not run.stopped:
-        due, before = hooks.next_due(run.epochs_done, epochs), run.epochs_done
+        due, next_step = run.agreed(hooks.next_due(run.epochs_done, epochs), hooks.next_step(run.steps))
+        before = run.epochs_done
         pauses = None
         if validation is not None:
             aside = validation.begin()
@@ -225,7 +264,7 @@ def _loop(session: Session, validation: Validation | None, progress: Progress, i
                 pauses = Pauses(validation.every, epochs, aside)
             else:
                 due = min(due, (before // validation.every + 1) * validation.every)
-        values = run.job(min(due, epochs), hooks.next_step(run.steps), pauses)
+        values = run.job(min(due, epochs), next_step, pauses)
         done, final = run.epochs_done, run.epochs_done == epochs
         history.extend(values)
         logs = {name: float(column[-1]) for name, column in values.items()}
@@ -239,9 +278,10 @@ def _loop(session: Session, validation: Validation | None, progress: Progress, i
             if over:
                 latest = {name: float(column[-1]) for name, column in measured.items()}
                 logs |= latest if over[-1] == done else {}
-        progress.update(done, logs if progress.every_epoch else logs | latest, values)
-        hooks.after(run, done, logs, at_end=at_end, final=final)
-        interrupts.heed()
+        with run.together():
+            progress.update(done, logs if progress.every_epoch else logs | latest, values)
+            hooks.after(run, done, logs, at_end=at_end, final=final)
+            interrupts.heed()
 
 
 def evaluate(model: Model, X: Any, y: Any, *, batch_size: int | None, sample_weight: Any) -> dict[str, float]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -89,8 +90,8 @@ class Run:
 
     def check(self, record: dict[str, Any], path: Any) -> None:
         """Refuse the record of a run of another kind."""
-        for name, now in self.signature().items():
-            before = record["signature"].get(name)
+        for name in self.signature() | record["signature"]:
+            now, before = self.signature().get(name), record["signature"].get(name)
             if before != now:
                 raise CheckpointError(f"{path} is of a training with {name} = {before}; here it is {now}")
 
@@ -100,6 +101,22 @@ class Run:
         self.tally.partial = np.asarray(record["sums"]), np.asarray(record["weights"])
         self.optimizer = self.model.optimizer  # which has its state already
         self._count_epochs()
+
+    # What a training on several ranks does differently: it agrees with the others.
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What may fail, or stop the training, on one rank alone; all of them hear of it."""
+        yield
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What no rank can do without the others."""
+        yield
+
+    def agreed(self, epoch: int, step: int | None) -> tuple[int, int | None]:
+        """The earliest epoch and step at which any rank must come back."""
+        return epoch, step
 
     def _steps_in_time(self, most: int) -> int:
         if not self._seconds:
@@ -132,7 +149,7 @@ class Run:
                 f"the loss or the gradient is not finite since epoch {epoch}; "
                 "a smaller learning rate or clip_norm= may help, or the data hold NaN",
                 NonFiniteWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
 

@@ -70,6 +70,13 @@ class Tally:
     def partial(self, held: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]) -> None:
         self._held = [held]
 
+    def merged(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """From the sums of the parts of each batch (batches, parts, columns) and their weights: those of the batch."""
+        whole = np.asarray(sums.sum(axis=1))
+        for metric, columns in self._metrics.items():
+            whole[:, columns] = metric.merged(sums[..., columns], weights)
+        return whole
+
     def one_epoch(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> dict[str, float]:
         """The values of exactly one epoch."""
         return {name: float(column[0]) for name, column in self.add(sums, weights).items()}

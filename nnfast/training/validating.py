@@ -13,24 +13,29 @@ from nnfast.training.batches import Data, make_job, normalisers, repeated, tally
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["Validation", "evaluate_data"]
+__all__ = ["Validation", "batch_sums", "evaluate_data"]
 
 Columns = dict[str, np.ndarray[Any, Any]]
 
 
 def evaluate_data(model: Model, data: Data) -> dict[str, float]:
     """Loss and metrics over checked rows."""
+    program, _ = model._programs.runner("evaluate")
+    weights = data.batch_weights(None)
+    return tally_of(model, program, data.batch_rows).one_epoch(batch_sums(model, data, 0, len(weights)), weights)
+
+
+def batch_sums(model: Model, data: Data, first: int, end: int) -> np.ndarray[Any, Any]:
+    """The sums of batches first … end − 1, one row each."""
     program, runner = model._programs.runner("evaluate")
     weights, scalars = data.batch_weights(None), model._programs.scalars(program)
-    tally, values = tally_of(model, program, data.batch_rows), {}
-    first = 0
-    while first < len(weights):
-        steps = data.most_steps(first) or len(weights)
-        part = weights[first : first + steps]
+    sums = [np.empty((0, len(program.sums)))]
+    while first < end:
+        part = weights[first : min(first + (data.most_steps(first) or end), end)]
         job = make_job(model, data, scalars, first_batch=first, steps=len(part), normalisers=normalisers(part))
-        values = tally.add(model._programs.run(runner, job).sums, part)
+        sums.append(model._programs.run(runner, job).sums)
         first += len(part)
-    return {name: float(column[0]) for name, column in values.items()}
+    return np.concatenate(sums)
 
 
 class Validation:

@@ -56,7 +56,6 @@ def test_code_runs_as_written(page, tmp_path):
     code = "\n".join(blocks(page))
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert run.stdout
 
 
 @pytest.mark.slow

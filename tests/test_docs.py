@@ -49,9 +49,7 @@ def blocks(page):
             yield text
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name != "population.md" and list(blocks(page))], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if "runs as it stands" in page.read_text(encoding="utf-8")])
 def test_code_runs_as_written(page, tmp_path):
     code = "\n".join(blocks(page))
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -96,10 +96,11 @@ def test_the_environment_speaks_before_the_machine_and_after_the_program(unset, 
     assert nnfast.get_num_threads() == 2
 
 
-@pytest.mark.parametrize(("share", "count"), [("1", 1), ("3", 3), ("64", 8), ("", 8), ("two", 8), ("0", 1)])
-def test_a_share_of_the_machine_is_a_limit(unset, monkeypatch, share, count):
-    """What joblib tells its worker processes."""
-    monkeypatch.setenv("NUMBA_NUM_THREADS", share)
+@pytest.mark.parametrize("name", ["NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
+@pytest.mark.parametrize(("share", "count"), [("1", 1), ("3", 3), ("64", 8), ("", 8), ("two", 8), ("0", 8), ("3,2", 3)])
+def test_a_share_of_the_machine_is_a_limit(unset, monkeypatch, name, share, count):
+    """What joblib and Dask tell their worker processes."""
+    monkeypatch.setenv(name, share)
     assert nnfast.get_num_threads() == count
     monkeypatch.setenv("NNFAST_NUM_THREADS", "5")
     monkeypatch.setattr(threads, "_count", None)

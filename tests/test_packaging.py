@@ -172,7 +172,7 @@ def test_the_wheel_works_from_an_empty_folder(wheel):
     assert found["backend"].startswith("nnfast.kernels.reference")
     assert (found["loaded"], found["found"]) == (False, False)
     facts = json.loads(run(scripts / "nnfast", "info", "--json", cwd=home / "empty"))
-    assert facts["backends"]["numpy"] ["available"] is True
+    assert facts["backends"]["numpy"]["available"] is True
 
 
 @builds

@@ -64,8 +64,8 @@ def script(code: str, *arguments: object) -> str:
 def unset(monkeypatch, tmp_path):
     """As in a new process on a machine with eight CPUs and without control groups."""
     monkeypatch.setattr(threads, "_count", None)
-    monkeypatch.delenv("NNFAST_NUM_THREADS", raising=False)
-    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    for name in ("NNFAST_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(threads, "CGROUPS", str(tmp_path / "cgroup"))
     monkeypatch.setattr(threads, "OWN_CGROUPS", str(tmp_path / "own"))

@@ -1,6 +1,6 @@
 """Runs the examples, and puts what they print and draw into this folder: `make docs`.
 
-python docs/make.py [training] [profile] [c] [limits] [estimators]
+python docs/make.py [NAME ...]     the names of MAKERS; all, where none is given
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 
@@ -32,13 +33,27 @@ layers = [nn.Standardize(0, 1, n_inputs=4), nn.Dense(4, 16), nn.Tanh(), nn.Dense
 print(source(nn.Model(layers, nn.SoftmaxCrossEntropy(), rng=0)).partition("#ifndef")[0])
 """
 
-# What each prints goes between the marks of its name on this page.
+
+class Maker(NamedTuple):
+    """What Python is run with, the page that shows what it prints, between the marks of its name, and how."""
+
+    page: str
+    arguments: list[str]
+    language: str = "text"  # of the block of code that it becomes; "" for what is Markdown
+
+
 MAKERS = {
-    "training": ("training.md", ["-m", "nnfast.examples.training", "--plot", str(HERE / "training.png")]),
-    "profile": ("training.md", ["-c", PROFILE.format(picture=str(HERE / "profile.png"))]),
-    "c": ("interop.md", ["-c", HEADER]),
-    "limits": ("promises.md", [str(HERE / "limits.py")]),
-    "estimators": ("scikit-learn.md", [str(HERE / "estimators.py")]),
+    "metal": Maker("from-the-book-to-the-metal.md", [str(HERE / "metal.py")]),
+    "threads_backend": Maker("own-backend.md", [str(HERE / "threads_parity.py"), "source"], "python"),
+    "threads_parity": Maker("own-backend.md", [str(HERE / "threads_parity.py"), "parity"]),
+    "threads_times": Maker("own-backend.md", [str(HERE / "threads_parity.py"), "times"]),
+    "floor": Maker("roofline.md", [str(HERE / "floor.py")]),
+    "profile": Maker("roofline.md", ["-c", PROFILE.format(picture=str(HERE / "profile.png"))]),
+    "training": Maker("training.md", ["-m", "nnfast.examples.training", "--plot", str(HERE / "training.png")]),
+    "ops": Maker("backends.md", [str(HERE / "op_table.py")], ""),
+    "c": Maker("interop.md", ["-c", HEADER]),
+    "limits": Maker("promises.md", [str(HERE / "limits.py")]),
+    "estimators": Maker("scikit-learn.md", [str(HERE / "estimators.py")]),
 }
 
 
@@ -49,19 +64,21 @@ def printed(arguments: list[str]) -> str:
     return run.stdout.strip("\n").replace(str(HERE) + "/", "")
 
 
-def filled(page: str, name: str, text: str) -> str:
-    """The page with this text between the marks of this name."""
+def filled(page: str, name: str, text: str, language: str = "text") -> str:
+    """The page with this text between the marks of this name, as a block of code where a language is given."""
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     before, rest = page.split(begin)
     after = rest.split(end)[1]
-    return f"{before}{begin}```text\n{text}\n```\n{end}{after}"
+    body = f"```{language}\n{text}\n```" if language else text
+    return f"{before}{begin}{body}\n{end}{after}"
 
 
 def main(names: list[str]) -> None:
     for name in names or MAKERS:
-        page, arguments = MAKERS[name]
+        page, arguments, language = MAKERS[name]
         path = HERE / page
-        path.write_text(filled(path.read_text(encoding="utf-8"), name, printed(arguments)), encoding="utf-8")
+        text = printed(arguments)  # first, since it takes a while, in which the page may have been changed
+        path.write_text(filled(path.read_text(encoding="utf-8"), name, text, language), encoding="utf-8")
         print(f"{name}: done")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import nnfast as nn
 from nnfast.profiling.report import duration
 from nnfast.text import table
@@ -12,7 +14,7 @@ SLOW, FAST, MEMORY = 1e11, 3e11, 4e10  # FLOPs and bytes per second
 
 def program_of(widths: tuple[int, ...]) -> nn.Program:
     layers: list[nn.Layer] = []
-    for i, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
         layers += [nn.ReLU()] * (i > 0) + [nn.Dense(n_in, n_out)]
     return nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(), backend="numpy", rng=0).program
 

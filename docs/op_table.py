@@ -71,7 +71,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for op, spec in OPS.items():
         numpy, numba, cupy = (", or ".join(found[op][backend]) or "–" for backend in BACKENDS)
-        print(f"| `{op}` | {spec.equation.replace('|', '∣')} | {numpy} | {numba}{variants(op)} | {cupy} |")
+        print(f"| `{op}` | {spec.equation.replace('|', chr(92) + '|')} | {numpy} | {numba}{variants(op)} | {cupy} |")
 
 
 if __name__ == "__main__":

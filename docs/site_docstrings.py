@@ -1,7 +1,7 @@
 """For the API reference: the docstrings of nnfast as Markdown.
 
-They are written to be read in an editor. Two things of theirs mean something else in Markdown: a list of arguments, each
-a word, two or more blanks, and what it is, with the lines that follow indented; and an indented program.
+They are written for an editor. A list of arguments there is, line by line, a word, two or more blanks and what
+it is, with what follows indented; Markdown would make one paragraph of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What mkdocs asks while it builds the site: README.md as its first page, and a page for each file that a page links to.
+"""What mkdocs asks while it builds: README.md as the first page, and a page for each file that a page links to.
 
 The pages of docs/ and the README link to files of the repository as a reader of the repository follows them. Here each
 of these becomes a page (a source file, as a listing) or a copy, so that the site is whole without the repository.
@@ -15,6 +15,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
+MARK = re.compile(r"^<!-- \w+: (?:begin|end) -->$", re.M)
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 COPIED = (".html", ".png", ".json", ".svg")  # shown by the browser as they are
 LISTED = {".py": "python", ".toml": "toml", ".cu": "cuda", ".yml": "yaml", "": "text"}
@@ -40,11 +41,23 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Links as the site has them."""
     source = source_of(page.file.src_uri)
+    markdown = MARK.sub("\n", markdown)  # a comment right before a table would make it a paragraph
     if not source.endswith(".md"):
         return markdown
     parts = re.split(r"(^```.*?^```)", markdown, flags=re.M | re.S)  # what is not code, and what is, in turn
     parts[::2] = [LINK.sub(lambda m: _relinked(m, source), part) for part in parts[::2]]
     return "".join(parts)
+
+
+def on_post_build(config: Any) -> None:
+    """Take out what the theme's script would fetch from elsewhere: parts for diagrams, and for searching without a
+    server, which these pages do without."""
+    scripts = Path(config.site_dir) / "assets" / "javascripts"
+    for script in scripts.glob("bundle.*.js"):
+        text = script.read_text(encoding="utf-8")
+        script.write_text(re.sub(r"https://unpkg\.com/[\w@./-]+", "none.js", text), encoding="utf-8")
+    for leftover in (Path(config.site_dir) / "assets").rglob("*.map"):
+        leftover.unlink()
 
 
 def target_of(source: str, link: str) -> str | None:

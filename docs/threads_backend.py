@@ -5,6 +5,7 @@ cache is not fetched from memory for every term of an equation.
 """
 
 import functools
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,7 +45,7 @@ def in_pieces(op, kernel, least):
         size, threads = len(arrays[0]), num_threads()
         count = min(size, arrays[0].size // least)  # from shapes alone, so that the same call gives the same bits
         bounds = [size * i // count for i in range(count + 1)] if count > 1 else [0, size]
-        pieces = list(zip(bounds[:-1], bounds[1:], strict=True))
+        pieces = list(itertools.pairwise(bounds))
         totals = np.zeros((len(pieces), len(spec.args)))
 
         def run(i):

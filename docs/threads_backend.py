@@ -72,6 +72,6 @@ class ThreadsBackend(Reference):
 
     name = "threads"
 
-    def __init__(self, least=16_384):
+    def __init__(self, least=131_072):
         split = {op: in_pieces(op, kernel, least) for op, kernel in Reference.kernels.items() if cut_along(op)}
         self.kernels = {**Reference.kernels, **split}

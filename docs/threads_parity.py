@@ -40,6 +40,7 @@ def times() -> None:
     z, labels = rng.standard_normal((4096, 100), np.float32), rng.integers(0, 100, 4096)
     works = {
         "tanh, 4096×512": lambda who: nn.functional.tanh(X, backend=who),
+        "GELU, 4096×512": lambda who: nn.functional.gelu(X, backend=who),
         "dropout, 4096×512": lambda who: nn.functional.dropout(X, rate=0.2, key=1, backend=who),
         "softmax cross-entropy, 4096×100": lambda who: nn.functional.softmax_cross_entropy(z, labels, backend=who),
         "Adam, 2 million": lambda who: nn.functional.adam_step(*parameters, step=1, learning_rate=1e-3, backend=who),

@@ -118,7 +118,7 @@ def test_the_op_table_has_every_op_and_no_gap():
 
 def blocks(page, language="python"):
     """Its code, without the blocks in Python that need, or follow from, a library that is not installed."""
-    libraries = ("torch", "onnxruntime", "onnx", "matplotlib", "sklearn")
+    libraries = ("torch", "onnxruntime", "onnx", "matplotlib", "sklearn", "numba")
     missing = {name for name in libraries if importlib.util.find_spec(name) is None}
     for text in re.findall(rf"^```{language}\n(.*?)^```", TEXTS[page], flags=re.M | re.S):
         if not any(re.search(rf"\b{name}\b", text.replace('layout="torch"', "")) for name in missing):

@@ -49,7 +49,7 @@ bench-tables: .venv/.installed-bench
 
 docs: .venv/.installed-docs
 	$(BIN)/python docs/make.py
-	$(BIN)/mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean:
 	rm -rf .venv build dist site *.egg-info nnfast-demo.png .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks

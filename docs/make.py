@@ -5,6 +5,7 @@ python docs/make.py [NAME ...]     the names of MAKERS; all, where none is given
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,9 @@ MAKERS = {
 
 
 def printed(arguments: list[str]) -> str:
-    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=HERE)
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # what is printed has more signs than some consoles
+    command = [sys.executable, *arguments]
+    run = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False, cwd=HERE)
     if run.returncode:
         raise SystemExit(f"{arguments}: {run.stderr}")
     return run.stdout.strip("\n").replace(str(HERE) + "/", "")

@@ -223,4 +223,6 @@ def test_the_site_can_be_built_and_refers_to_no_other_host(tmp_path):
         assert ": begin -->" not in text, made
     for script in (tmp_path / "site" / "assets").rglob("*.js"):
         assert "unpkg.com" not in script.read_text(encoding="utf-8"), script
+    listed = "<li><code>layers</code>: at least one Dense"
+    assert listed in (tmp_path / "site" / "api" / "models.html").read_text(encoding="utf-8")
     assert "<table>" in (tmp_path / "site" / "backends.html").read_text(encoding="utf-8")

@@ -95,6 +95,7 @@ def main() -> None:
     usable = {name: way for name, way in WAYS.items() if there[way[1]]}
     for task in tasks():
         losses = {name: way(task, backend)() for name, (way, backend) in usable.items()}
+        np.testing.assert_allclose(list(losses.values()), next(iter(losses.values())), rtol=1e-3)  # before any timing
         calls = {name: way(task, backend) for name, (way, backend) in usable.items()}
         seconds = {name: best / STEPS for name, best in best_of_rounds(calls).items()}
         slowest = next(iter(seconds.values()))

@@ -22,7 +22,7 @@ help:
 	@echo 'make format  let ruff format and mend what it can'
 	@echo 'make bench   time nnfast beside other libraries and the limits of this machine; BENCH_ARGS="--html FILE" and more'
 	@echo 'make bench-tables  the same, and write bench/results/, and the tables of bench/README.md and README.md'
-	@echo 'make docs    run the examples that docs/ shows, and write their pictures and transcripts there'
+	@echo 'make docs    run the examples that docs/ shows, write what they print and draw there, and build the site into site/'
 	@echo 'make clean   remove .venv and everything else that was built'
 
 demo: .venv/.installed-demo
@@ -47,11 +47,12 @@ bench-tables: .venv/.installed-bench
 	$(BIN)/nnfast bench --json bench/results/cpu.json --html bench/results/cpu.html $(BENCH_ARGS)
 	$(BIN)/python bench/report/summary.py bench/results/cpu.json
 
-docs: .venv/.installed-demo
+docs: .venv/.installed-docs
 	$(BIN)/python docs/make.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean:
-	rm -rf .venv build dist *.egg-info nnfast-demo.png .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	rm -rf .venv build dist site *.egg-info nnfast-demo.png .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks
 	find bench kernels nnfast tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps make a second call quick; a change of pyproject.toml installs again.

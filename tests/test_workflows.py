@@ -112,7 +112,7 @@ def wrong_commands(script):
             yield from () if (ROOT / words[1]).exists() else (f"no {words[1]}",)
         elif words[0] == "nnfast":
             yield from () if words[1] in COMMANDS else (f"no command {words[1]}",)
-        elif what not in ("python -m pip", "python -m build") and words[0] not in TOOLS:
+        elif what not in ("python -m pip", "python -m build", "python -m mkdocs") and words[0] not in TOOLS:
             yield f"nobody knows {line!r}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import nnfast as nn
-from nnfast.cli import _processor
+from nnfast.commands.machine import machine_facts
 from nnfast.profiling.report import duration
 
 __all__ = ["best_of_rounds", "duration", "machine"]
@@ -38,5 +38,6 @@ def best_of_rounds(calls: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS)
 
 def machine() -> str:
     """What the times stand on."""
-    threads = nn.get_num_threads()
-    return f"{_processor()}; {threads} thread{'s' * (threads != 1)}; nnfast {nn.__version__}, NumPy {np.__version__}"
+    processor, threads = machine_facts()["processor"], nn.get_num_threads()
+    versions = f"nnfast {nn.__version__}, NumPy {np.__version__}"
+    return f"{processor}; {threads} thread{'s' * (threads != 1)}; {versions}"

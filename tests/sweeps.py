@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from small_models import X, Y, classifier
 
 import nnfast as nn
@@ -22,3 +24,9 @@ def trained(model):
 def fitted(model):
     trained(model)
     return model
+
+
+def threads_of_a_fit(estimator):
+    """How many threads an estimator's fit may use, and in which process."""
+    estimator.fit(X, Y)
+    return nn.get_num_threads(), os.getpid()

@@ -20,8 +20,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from sweeps import threads_of_a_fit
 
-import nnfast
 from nnfast.sklearn import MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -76,14 +76,9 @@ def test_a_worker_process_uses_the_threads_that_it_is_given(monkeypatch):
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     monkeypatch.delenv("NNFAST_NUM_THREADS", raising=False)
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        found = joblib.Parallel(n_jobs=2)(joblib.delayed(_threads_of_a_fit)() for _ in range(2))
+        found = joblib.Parallel(n_jobs=2)(joblib.delayed(threads_of_a_fit)(MLPClassifier(**SMALL)) for _ in range(2))
     assert {threads for threads, _ in found} == {1}
     assert os.getpid() not in {process for _, process in found}
-
-
-def _threads_of_a_fit():
-    MLPClassifier(**SMALL).fit(X, Y)
-    return nnfast.get_num_threads(), os.getpid()
 
 
 def test_calibration_and_cross_validation():

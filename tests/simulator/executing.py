@@ -16,28 +16,19 @@ import numpy as np
 from nnfast.protocol import API_VERSION, OPS
 from simulator.build import Library, SimulatorError, library
 
-__all__ = ["FAMILIES", "SimulatedBackend", "execute", "memory", "op_function", "op_kernel"]
+__all__ = ["SimulatedBackend", "execute", "memory", "op_function", "op_kernel"]
 
 emitting = importlib.import_module("nnfast.kernels.cupy_gpu.emitter")
 eager = importlib.import_module("nnfast.kernels.cupy_gpu.eager")
 
-FAMILIES = ("activations", "dense", "dropout", "losses", "metrics", "optimizers", "random_search", "regularization")
 COUNTS = ("key", "step", "first_row")  # whole numbers in device memory; all others are float64 there
 STRUCTURE = ("layer", "offset")  # numbers of the program itself, never in device memory
 
 
 def op_function(op: str) -> Callable[..., None] | None:
-    """The function of `kernels/cupy_gpu` that emits an op, or None where there is none yet."""
-    for family in FAMILIES:
-        try:
-            module = importlib.import_module(f"nnfast.kernels.cupy_gpu.{family}")
-        except ModuleNotFoundError as error:
-            if error.name != f"nnfast.kernels.cupy_gpu.{family}":
-                raise
-        else:
-            if op in module.__all__:
-                return getattr(module, op)
-    return None
+    """The function of `kernels/cupy_gpu` that emits an op, or None where there is none."""
+    found: Callable[..., None] | None = importlib.import_module("nnfast.kernels.cupy_gpu.table").OPS.get(op)
+    return found
 
 
 def memory(ref: Any) -> np.ndarray[Any, Any]:

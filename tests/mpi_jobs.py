@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -23,7 +24,21 @@ def launcher():
     found = str(own) if own.exists() else shutil.which("mpiexec")
     if found is None:
         pytest.skip("there is no mpiexec: pip install mpich")
+    if said := _wrong_with(found):
+        pytest.skip(f"mpiexec starts no two ranks here, whatever they do: {said}")
     return found
+
+
+@functools.cache
+def _wrong_with(mpiexec):
+    """What MPI itself says where it does not work on this machine, as in a sandbox without sockets; else ""."""
+    code = "from mpi4py import MPI; assert MPI.COMM_WORLD.allreduce(1) == 2"
+    call = [mpiexec, "-n", "2", sys.executable, "-c", code]
+    try:
+        tried = subprocess.run(call, capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        return "it did not end within 60 s"
+    return (tried.stderr or tried.stdout or f"status {tried.returncode}").strip() if tried.returncode else ""
 
 
 def start(ranks, *arguments, **options):

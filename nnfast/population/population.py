@@ -13,7 +13,6 @@ import numpy as np
 
 from nnfast.errors import DTypeError, OptionError, StateError
 from nnfast.population import answers
-from nnfast.population import fit as training
 from nnfast.population.history import PopulationHistory
 from nnfast.population.members import Members
 from nnfast.population.varying import Varying, n_values
@@ -173,6 +172,8 @@ class Population:
         Raises an error of `nnfast.errors` before anything changes.
         """
         given = {name: value for name, value in locals().items() if name not in ("self", "X", "y")}
+        from nnfast.population import fit as training
+
         with self._pattern._programs.fitting():
             return training.fit(self, X, y, given)
 

@@ -47,8 +47,9 @@ class Predictor:
             x = features("x", x, self._shape[1], self._dtype)
         if x.shape != self._shape:
             raise ShapeError(f"this predictor takes x of shape {self._shape}; given: {x.shape}")
-        there: Any = out if type(out) is np.ndarray else own_memory(out)
+        there: Any = None
         if out is not None:
+            there = own_memory(out)
             self._check_out(there)
         self._x[...] = x
         if self._again is None or self._named:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -18,9 +16,10 @@ from nnfast.population.running import Measuring, make_job, row_orders, run, tall
 from nnfast.population.varying import penalized
 from nnfast.progress import Progress
 from nnfast.training.batches import evaluation_rows
+from nnfast.training.fit import checkpoint_at
 from nnfast.training.interrupts import Interrupts
 from nnfast.training.run import JOB_SECONDS, ORDER_ROWS
-from nnfast.validation import file_name, flag, integer
+from nnfast.validation import flag, integer
 
 if TYPE_CHECKING:
     from nnfast.population.population import Population
@@ -297,11 +296,8 @@ def _measuring(population: Population, given: Any) -> Measuring | None:
 
 def _resumed(population: Population, now: PopulationRun, hooks: Hooks, path: Any) -> PopulationHistory | None:
     """Put the population where the file left it; the history until there, or None to begin anew."""
+    path = checkpoint_at(path)
     if path is None:
-        return None
-    path = file_name("resume", path)
-    if not os.path.exists(path):
-        print(f"nnfast: there is no checkpoint at {path} yet; training begins anew", file=sys.stderr)
         return None
     from nnfast.storage import populations
 

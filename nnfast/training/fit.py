@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.training.ranks import Ranks
 
-__all__ = ["evaluate", "fit", "predict", "split_rows"]
+__all__ = ["checkpoint_at", "evaluate", "fit", "predict", "split_rows"]
 
 SPLIT = 1 << 63  # among the model's row orders, the one that sets rows aside for validation
 
@@ -227,13 +227,21 @@ def _validation(model: Model, given: Any, every: int) -> Validation | None:
     return Validation(model, every, None, lambda: evaluate_stream(model, stream))
 
 
-def _resumed(run: Run, path: Any) -> dict[str, Any] | None:
-    """Put the model where the checkpoint at `path` left it; the record of that training, or None to begin anew."""
+def checkpoint_at(path: Any) -> str | None:
+    """The file that `resume` names; None where it names none, or, after a notice, where there is none yet."""
     if path is None:
         return None
-    path = file_name("resume", path)
-    if not os.path.exists(path):
-        print(f"nnfast: there is no checkpoint at {path} yet; training begins anew", file=sys.stderr)
+    name: str = file_name("resume", path)
+    if not os.path.exists(name):
+        print(f"nnfast: there is no checkpoint at {name} yet; training begins anew", file=sys.stderr)
+        return None
+    return name
+
+
+def _resumed(run: Run, path: Any) -> dict[str, Any] | None:
+    """Put the model where the checkpoint at `path` left it; the record of that training, or None to begin anew."""
+    path = checkpoint_at(path)
+    if path is None:
         return None
     from nnfast import checkpoint
 

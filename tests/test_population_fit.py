@@ -310,9 +310,30 @@ def test_answers_that_cannot_be_given(backend):
         population.ensemble(models="all")
     with pytest.raises(OptionError, match="models is empty"):
         population.subset([])
+    for what in (3, "01", {0: 1}, np.array(0), dict, np.zeros((2, 2), int)):
+        with pytest.raises(DTypeError, match="expected a list of numbers of models"):
+            population.subset(what)
+    with pytest.raises(OptionError, match="X holds rows of their own"):
+        population.predict(np.stack([X] * 6), how="mean")
     with pytest.raises(DTypeError, match="named by its number"):
         population["best"]
     with pytest.raises(OptionError, match="make another one"):
         population.set("rng", [0] * N)
     with threads(1), pytest.raises(ShapeError, match="X has"):
         population.predict(X[:, :2])
+
+
+@pytest.mark.parametrize("name", ["", 0, False, b"loss", ["loss"], np.array([1.0, 2.0])], ids=repr)
+def test_a_name_that_is_none_is_not_taken_for_the_usual_one(backend, name):
+    population = population_of(backend)
+    population.fit(X, Y, verbose=0)
+    for ask in (population.scores, population.ranking, population.best):
+        with pytest.raises(UnknownNameError, match="unknown name in the history"):
+            ask(name)
+    with pytest.raises(UnknownNameError, match="unknown name in vary"):
+        population.set(name, [0.1] * 6)
+
+
+def test_a_set_has_no_order_to_vary_in(backend):
+    with pytest.raises(DTypeError, match="expected a list of 6 values"):
+        population_of(backend).set("learning_rate", {0.1, 0.2, 0.3, 0.4, 0.5, 0.6})

@@ -39,20 +39,19 @@ def predict(population: Population, X: Any, batch_size: int | None, how: str) ->
         return population.best().predict(X, batch_size)
     if how == "vote":
         _check_vote(population)
-    everything = _all(population, X, batch_size)
-    if how == "all":
-        return everything
-    if np.ndim(X) == 3:
+    program, _ = population._runner("predict")
+    size = evaluation_rows(program) if batch_size is None else integer("batch_size", batch_size, 1)
+    data = PopulationData(population.pattern, population.n, X, None, None, size, targets=False)
+    if how != "all" and data.own:
         raise OptionError(f"how={how!r} joins answers to the same rows, and X holds rows of their own; use how='all'")
-    return _joined(population, everything, how)
+    everything = _all(population, data)
+    return everything if how == "all" else _joined(population, everything, how)
 
 
-def _all(population: Population, X: Any, batch_size: int | None) -> Any:
+def _all(population: Population, data: PopulationData) -> Any:
     """(n, N, n_outputs)."""
     pattern, n = population.pattern, population.n
     program, runner = population._runner("predict")
-    size = evaluation_rows(program) if batch_size is None else integer("batch_size", batch_size, 1)
-    data = PopulationData(pattern, n, X, None, None, size, targets=False)
     output = pattern.backend.empty((n, data.rows, pattern.n_outputs), pattern.dtype)
     job = make_job(population, program, np.arange(n), data, None, output=output, steps=data.steps)
     run(population, runner, job)
@@ -83,15 +82,15 @@ def ensemble(population: Population, how: str, models: Any) -> Ensemble:
         _check_vote(population)
     if models is None:
         chosen = list(range(population.n))
-    elif isinstance(models, int | np.integer):
+    elif isinstance(models, str):
+        raise DTypeError(f"models is {models!r:.100}; expected how many of the best, or a list of numbers")
+    elif not hasattr(models, "__iter__"):
         count = integer("models", models, 1)
         if count > population.n:
             raise OptionError(f"models is {count}; the population has {population.n}")
         chosen = population.ranking()[:count]
-    elif isinstance(models, str) or not hasattr(models, "__iter__"):
-        raise DTypeError(f"models is {models!r:.100}; expected how many of the best, or a list of numbers")
     else:
-        chosen = list(models)
+        chosen = models
     return Ensemble(population.subset(chosen), how)
 
 

@@ -111,7 +111,7 @@ class Population:
 
     def set(self, name: str, values: Sequence[Any]) -> None:
         """Give the models other values of a setting from the next step on; `name` as in `vary`, but for "rng"."""
-        if name == "rng":
+        if isinstance(name, str) and name == "rng":
             raise OptionError("the seeds are drawn from when a population is made; make another one")
         self._varying.use(self._varying.values | {name: self._varying.checked(name, values)})
 
@@ -199,13 +199,16 @@ class Population:
         """
         if not self.history.history:
             raise StateError("nothing is measured yet: call population.fit(…) first, or evaluate")
-        return self.history.at_end(name or ("val_loss" if "val_loss" in self.history.history else "loss"))
+        return self.history.at_end(self._watched(name))
 
     def ranking(self, name: str | None = None, mode: str = "auto") -> list[int]:
         """The numbers of the models, the best first; those without a finite score last."""
-        name = name or ("val_loss" if "val_loss" in self.history.history else "loss")
+        name = self._watched(name)
         scores = self.scores(name) * self.history.sign(name, mode)
         return np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable").tolist()  # type: ignore[no-any-return]
+
+    def _watched(self, name: str | None) -> str:
+        return name if name is not None else "val_loss" if "val_loss" in self.history.history else "loss"
 
     def best(self, name: str | None = None, mode: str = "auto") -> Model:
         """The model with the best score, the first of equals, as `population[k]` gives it."""
@@ -216,18 +219,24 @@ class Population:
         return answers.ensemble(self, how, models)
 
     def subset(self, models: Sequence[int]) -> Population:
-        """A population of copies of these models."""
-        chosen = [_place(k, self.n) for k in models]
+        """A population of copies of these models. Raises IndexError for a number that none has."""
+        chosen = self._places(models)
         made: Population = type(self).__new__(type(self))
         made._begin(self._pattern.to(), len(chosen))
-        if not chosen:
-            raise OptionError("models is empty; a population has at least one")
         made._members = self._members.subset(chosen, made._pattern)
         made._varying.use({name: tuple(v[k] for k in chosen) for name, v in self._varying.values.items()})
         made._seeds = tuple(self._seeds[k] for k in chosen)
         if len(self.history):
             made.history = self.history.subset(chosen)
         return made
+
+    def _places(self, models: Any) -> list[int]:
+        if isinstance(models, str | bytes | Mapping | type) or not hasattr(models, "__iter__") or np.ndim(models) != 1:
+            raise DTypeError(f"models is {models!r:.100}; expected a list of numbers of models")
+        chosen = [_place(k, self.n) for k in models]
+        if not chosen:
+            raise OptionError("models is empty; a population has at least one")
+        return chosen
 
     # ---- files and pictures -----------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +30,7 @@ Place = tuple[str, str]  # "optimizer", "loss" or the number of a layer; the att
 
 def n_values(name: str, values: Any, n: int) -> tuple[Any, ...]:
     """The n values of one name. Raises DTypeError or OptionError."""
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
+    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
         raise DTypeError(f"vary[{name!r}] is {values!r:.100}; expected a list of {n} values, one for each model")
     if getattr(values, "ndim", 1) != 1 or len(values) != n:
         shape = getattr(values, "shape", (len(values),))
@@ -75,7 +75,7 @@ class Varying:
     def checked(self, name: str, values: Any) -> tuple[Any, ...]:
         """The values as the parts would keep them; raises where one is refused, or asks for another structure."""
         known = self.places()
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise UnknownNameError("name in vary", name, [*known, "rng"])
         taken = []
         for k, value in enumerate(n_values(name, values, self._n)):

@@ -31,7 +31,7 @@ from nnfast.storage.restoring import Restoring, check_blocks, fill
 from nnfast.storage.stored import FORMAT, Stored, blocks_of, content, is_parameter, read_stored
 from nnfast.validation import convert, working_dtype
 
-__all__ = ["built", "examine", "inspect", "load", "load_weights", "read_run", "restore", "save", "save_weights"]
+__all__ = ["examine", "inspect", "load", "load_weights", "read_run", "restore", "save", "save_weights"]
 
 Array = np.ndarray[Any, Any]
 

@@ -33,7 +33,7 @@ def n_values(name: str, values: Any, n: int) -> tuple[Any, ...]:
     if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
         raise DTypeError(f"vary[{name!r}] is {values!r:.100}; expected a list of {n} values, one for each model")
     if getattr(values, "ndim", 1) != 1 or len(values) != n:
-        shape = getattr(values, "shape", (len(values),))
+        shape = values.shape if hasattr(values, "shape") else (len(values),)
         raise OptionError(f"vary[{name!r}] has shape {tuple(shape)}; expected ({n},), one value for each model")
     return tuple(values.tolist() if isinstance(values, np.ndarray) else values)
 

@@ -10,7 +10,7 @@ from batteries._kinds import Kind, always
 from batteries._targets import Target
 from nnfast import checkpoint
 
-__all__ = ["TARGETS"]
+__all__ = ["CUSTOM", "TARGETS"]
 
 
 def _with_model(name):
@@ -27,11 +27,13 @@ def _with_model(name):
 MODEL = objects(always("the model")).but("text", text=always("text"))
 
 
+CUSTOM = objects(always(None), none=False, a_number_in_it=always([3]), a_name_in_it=always({"A": 3}))
+CUSTOM = CUSTOM.but("a list", "an array", a_key_that_is_none=always({3: len}))
+
+
 def _targets():
     whole = Kind(lambda draw: draw.folder / "model.nnfast", TARGET.wrong | MISSING)
-    custom = objects(always(None), none=False, a_number_in_it=always([3]), a_name_in_it=always({"A": 3}))
-    custom = custom.but("a list", "an array", a_key_that_is_none=always({3: len}))
-    yield Target("load", _load, {"path": whole, "backend": BACKEND, "dtype": DTYPE, "custom": custom})
+    yield Target("load", _load, {"path": whole, "backend": BACKEND, "dtype": DTYPE, "custom": CUSTOM})
     yield Target("checkpoint.read_run", lambda world, path: checkpoint.read_run(path), {"path": whole})
     yield Target("checkpoint.inspect", lambda world, path: checkpoint.inspect(path), {"path": whole})
     yield Target("checkpoint.examine", lambda world, path: checkpoint.examine(path), {"path": whole})

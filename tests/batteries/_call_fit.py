@@ -10,7 +10,20 @@ from batteries._bad_settings import FLAG, MISSING, TARGET, callable_like, number
 from batteries._kinds import Kind, always, changed, one_of
 from batteries._targets import FIXED, method
 
-__all__ = ["BATCH", "BEYOND", "HOOK", "INPUTS", "OUTPUTS", "ROWS", "TARGETS", "WEIGHTS", "Y"]
+__all__ = [
+    "BATCH",
+    "BEYOND",
+    "HOOK",
+    "INPUTS",
+    "OUTPUTS",
+    "RESUME",
+    "ROWS",
+    "TARGETS",
+    "VALIDATION",
+    "VERBOSE",
+    "WEIGHTS",
+    "Y",
+]
 
 INPUTS, OUTPUTS = FIXED["I"], FIXED["O"]
 BEYOND = {"a_number_beyond_float32": lambda draw, a: changed(a.astype(np.float64), draw.place(a), 1e300)}
@@ -32,20 +45,23 @@ def _fitted():
         "epochs": whole(0, right=1),
         "batch_size": BATCH,
         "shuffle": FLAG,
-        "verbose": _verbose(),
+        "verbose": VERBOSE,
         "validation_every": whole(1),
         "callbacks": objects(always(()), a_function=always(len), **_bad_callbacks()).but("a list"),
         "accumulate": whole(1, right=2),
         "on_gradients": HOOK,
-        "resume": TARGET._replace(right=always(None), wrong=_no_checkpoint(), optional=True),
+        "resume": RESUME,
         "steps_per_epoch": Kind(always(None), {"with arrays": one_of(1, 3, 0, "a")}, optional=True),
     }
     for of, y in Y.items():
         yield method("Model.fit", of, X=ROWS, y=y, **WEIGHTS, epochs=_only(1), verbose=_only(0))
     common = {"X": ROWS, "y": labels(), "verbose": _only(0)}
     yield method("Model.fit", "classifier", **(common | settings))
+    no_ranks = {"comm": objects(always(None), none=False), "sharded": FLAG._replace(right=always(False))}
+    fit = method("Model.fit", "classifier", **common, **no_ranks)
+    yield fit._replace(ignores=(".history",))  # lists of rows without y are batches; see `_in_batches`
     yield method("Model.fit", "classifier", **common, class_weight=_class_weight())
-    yield method("Model.fit", "classifier", **common, validation_data=_validation(), validation_split=_zero(0.2))
+    yield method("Model.fit", "classifier", **common, validation_data=VALIDATION, validation_split=_zero(0.2))
     share = number(0, 1, high_open=True, right=0.4).but(too_small=one_of(1e-6, 0.01), too_large=one_of(0.999, 0.99))
     yield method("Model.fit", "classifier", **common, validation_split=share)
     yield method(
@@ -181,4 +197,7 @@ def _zero(other):
     return Kind(always(0.0), {f"{other} where it must not be": always(other)})
 
 
+RESUME = TARGET._replace(right=always(None), wrong=_no_checkpoint(), optional=True)
+VALIDATION = _validation()
+VERBOSE = _verbose()
 TARGETS = [target._replace(models=True) for target in (*_fitted(), *_in_batches())]

@@ -53,7 +53,7 @@ EXCEPTIONS = {
     r"CallbackList.*|Monitoring.*": "behind the callbacks: made by fit, or by callbacks that have their own trials",
     r"(Callback|Optimizer|GradientOptimizer)\(.*": "a base class; its arguments are those of the classes made of it",
     r".*\.(lower|lower_update|structure|n_outputs_for|initial_values|drawn|compute|gradient)\(.*": "told to us",
-    r".*\.(check|check_model|value|scalar|learning_rates|improved)\(.*": "called by the library",
+    r".*\.(check|check_model|value|scalar|learning_rates|improved|merged)\(.*": "called by the library",
     r"Metric\((name|op)\)": "metrics are made by functions and by PythonMetric",
     r"PythonMetric\.__call__\(backend\)": "documented to have no say",
     r"History(\(.*|\.extend\(.*)": "made and filled by fit",

@@ -79,6 +79,8 @@ class World:
     def _fill_folder(self) -> None:
         whole = self.folder / "model.nnfast"
         nn.Model([nn.Dense(FIXED["I"], FIXED["O"])], backend="numpy", rng=0).save(whole)
+        build = lambda: nn.Model([nn.Dense(FIXED["I"], FIXED["O"])], backend="numpy", rng=0)  # noqa: E731
+        nn.Population(build, 3, backend="numpy", rng=0).save(self.folder / "population.nnfast")
         content = whole.read_bytes()
         (self.folder / "half.nnfast").write_bytes(content[: len(content) // 2])
         (self.folder / "empty.nnfast").write_bytes(b"")

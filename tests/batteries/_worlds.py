@@ -12,7 +12,7 @@ from batteries._targets import FIXED, World
 from nnfast import optimizers, schedules
 from nnfast.compat import nnfs
 
-__all__ = ["MAKERS"]
+__all__ = ["MAKERS", "MEMBERS", "population_pattern"]
 
 INPUTS, OUTPUTS = FIXED["I"], FIXED["O"]
 X = np.linspace(-1, 1, 8 * INPUTS, dtype=np.float32).reshape(8, INPUTS)
@@ -132,6 +132,21 @@ def _book_pair(world: World):
     return {"layer": layer, "optimizer": optimizer}
 
 
+MEMBERS = 3  # of the population
+
+
+def population_pattern():
+    layers = [nn.Dense(INPUTS, 5, weight_l2=1e-3), nn.Tanh(), nn.Dropout(0.2), nn.Dense(5, OUTPUTS)]
+    return nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(0.01), ["accuracy"], rng=0)
+
+
+def _population(world: World):
+    rates = {"learning_rate": [0.01, 0.02, 0.03]}
+    made = nn.Population(population_pattern, MEMBERS, rates, backend=world.backend, rng=0)
+    made.fit(X, Y, epochs=2, batch_size=5, verbose=0)
+    return made
+
+
 def _plateau():
     return nn.SGD(schedules.PiecewiseConstant([3, 5], [0.1, 0.01, 0.001]), momentum=0.9)
 
@@ -148,6 +163,7 @@ MAKERS = {
     "own": _trained(Quartic, T, layers=lambda: [*_one_layer(), Cube()], metrics=[Near()]),
     "search": _trained(nn.SoftmaxCrossEntropy, Y, nn.RandomSearch, _one_layer),
     "fresh": lambda world: nn.Model(_one_layer(), nn.SoftmaxCrossEntropy(), nn.Adam(), backend=world.backend, rng=0),
+    "population": _population,
     "predictor": lambda world: world["classifier"].predictor(2),
     "own file": lambda world: _own_file(world),
     "history": lambda world: world["classifier"].history,

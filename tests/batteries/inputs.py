@@ -34,6 +34,7 @@ from batteries import (
     _call_model,
     _call_ops,
     _call_parts,
+    _call_population,
     _call_settings,
 )
 from batteries._kinds import Draw
@@ -60,6 +61,7 @@ MODULES = (
     _call_files,
     _call_compat,
     _call_book_model,
+    _call_population,
 )
 TARGETS: list[Target] = [target for module in MODULES for target in module.TARGETS]
 
@@ -149,7 +151,8 @@ def _try(number: int, worlds: dict[str, World], kernels: Kernels, *, loud: bool 
     rng = np.random.default_rng([SEED, number])
     world = worlds[sorted(worlds)[int(rng.integers(len(worlds)))]]
     draw = drawn(target, world, rng)
-    given = _with_some_left_out(target, draw, name, lists="array of" not in fault)  # whose memory a list has not
+    of_arrays = "array of" in fault or "other floats" in fault  # a list has neither memory nor a dtype to differ from
+    given = _with_some_left_out(target, draw, name, lists=not of_arrays)
     given[name] = target.kinds[name].wrong[fault](draw, draw.right[name])
     before, ran = world.seen(target.uses, anew=False) | seen(given, "argument"), kernels.ran
     raised, warned, seconds = _call(target, world, given)

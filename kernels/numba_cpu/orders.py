@@ -7,7 +7,6 @@ the first use compares; where another version of it draws otherwise, `row_orders
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -56,8 +55,7 @@ def _drawn(keys: Any, epochs: Any, rows: int) -> Any:
     counter, states = words_apart(1), words_apart(executors, STATE)
     addresses = map(address_of, (counter, keys, epochs, orders, states))
     control = np.array([len(keys), rows, *addresses], np.int64)
-    if executors == 1 or not TEAM.enter(executors, int(_compiled().address), address_of(control)):
-        _function()(address_of(control), 1, 0)
+    TEAM.work(executors, int(_compiled().address), address_of(control))
     return orders
 
 
@@ -67,12 +65,6 @@ def _is_numpys() -> bool:
 
     key, epoch = 0x123456789ABCDEF0, 7
     return all(np.array_equal(_drawn([key], [epoch], n)[0], permutation(key, epoch, n)) for n in CHECKED)
-
-
-@functools.cache
-def _function() -> Any:
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return kind(int(_compiled().address))
 
 
 @functools.cache

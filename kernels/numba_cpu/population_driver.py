@@ -7,7 +7,6 @@ changes no bit.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable
 from enum import IntEnum
@@ -68,15 +67,7 @@ class C(IntEnum):
 
 def drive(control: Any, executors: int) -> None:
     """Run all models with so many executors; alone where the others cannot be had."""
-    if executors > 1 and TEAM.enter(executors, int(_compiled().address), address_of(control)):
-        return
-    _function()(address_of(control), 1, 0)
-
-
-@functools.cache
-def _function() -> Any:
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return kind(int(_compiled().address))
+    TEAM.work(executors, int(_compiled().address), address_of(control))
 
 
 @functools.cache

@@ -30,6 +30,8 @@ from .modes import COMPILED
 
 __all__ = ["TEAM", "Crew", "Team"]
 
+ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)  # of what `Team.work` is given
+
 Call = Callable[[int], object]
 
 
@@ -192,6 +194,12 @@ class Team:
             inboxes[executor - 1].put(Wake(boxes, cpus))
 
         return boxes.lead(interpreter, header, n, current_cpu(), wake)
+
+    def work(self, n: int, compiled: int, control: int) -> None:
+        """compiled(control, executors, executor), given by its address, by n executors; by the caller alone where the
+        others cannot be had."""
+        if n == 1 or not self.enter(n, compiled, control):
+            ENTRY(compiled)(control, 1, 0)
 
     def lend(self, n: int) -> Crew:
         """`n` executors if the team is free and has, or can start, n−1 threads; else the caller alone. Never waits."""

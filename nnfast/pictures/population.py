@@ -51,7 +51,7 @@ def population(
         raise UnknownNameError("name of what varies", name, population.values)
     if not population.history.history:
         raise DataError("no model is trained yet, so there is nothing to draw; call population.fit(…) first")
-    shown = score or ("val_loss" if "val_loss" in population.history.history else "loss")
+    shown = population._watched(score)
     x, y = _numbers(name, population.values[name]), population.scores(shown)
     finite = np.isfinite(y)
     if not finite.any():

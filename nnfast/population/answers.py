@@ -39,23 +39,16 @@ def predict(population: Population, X: Any, batch_size: int | None, how: str) ->
         return population.best().predict(X, batch_size)
     if how == "vote":
         _check_vote(population)
-    program, _ = population._runner("predict")
+    program, runner = population._runner("predict")
     size = evaluation_rows(program) if batch_size is None else integer("batch_size", batch_size, 1)
-    data = PopulationData(population.pattern, population.n, X, None, None, size, targets=False)
+    pattern, n = population.pattern, population.n
+    data = PopulationData(pattern, n, X, None, None, size, targets=False)
     if how != "all" and data.own:
         raise OptionError(f"how={how!r} joins answers to the same rows, and X holds rows of their own; use how='all'")
-    everything = _all(population, data)
-    return everything if how == "all" else _joined(population, everything, how)
-
-
-def _all(population: Population, data: PopulationData) -> Any:
-    """(n, N, n_outputs)."""
-    pattern, n = population.pattern, population.n
-    program, runner = population._runner("predict")
     output = pattern.backend.empty((n, data.rows, pattern.n_outputs), pattern.dtype)
     job = make_job(population, program, np.arange(n), data, None, output=output, steps=data.steps)
     run(population, runner, job)
-    return output
+    return output if how == "all" else _joined(population, output, how)
 
 
 def _check_vote(population: Population) -> None:

@@ -78,13 +78,16 @@ class World:
 
     def _fill_folder(self) -> None:
         whole = self.folder / "model.nnfast"
-        nn.Model([nn.Dense(FIXED["I"], FIXED["O"])], backend="numpy", rng=0).save(whole)
-        build = lambda: nn.Model([nn.Dense(FIXED["I"], FIXED["O"])], backend="numpy", rng=0)  # noqa: E731
-        nn.Population(build, 3, backend="numpy", rng=0).save(self.folder / "population.nnfast")
+        _one_layer().save(whole)
+        nn.Population(_one_layer, 3, rng=0).save(self.folder / "population.nnfast")
         content = whole.read_bytes()
         (self.folder / "half.nnfast").write_bytes(content[: len(content) // 2])
         (self.folder / "empty.nnfast").write_bytes(b"")
         (self.folder / "text.txt").write_text("epoch,loss\n")
+
+
+def _one_layer() -> nn.Model:
+    return nn.Model([nn.Dense(FIXED["I"], FIXED["O"])], backend="numpy", rng=0)
 
 
 def drawn(target: Target, world: World, rng: Any) -> Draw:

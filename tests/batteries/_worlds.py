@@ -51,8 +51,7 @@ def _trained(loss, y, optimizer=None, layers=None, metrics=()):
     """A model with optimizer state, counters and gradients that are not zero."""
 
     def make(world: World):
-        body = [nn.Dense(INPUTS, 5, weight_l2=1e-3), nn.Tanh(), nn.Dropout(0.2), nn.Dense(5, OUTPUTS)]
-        body = body if layers is None else layers()
+        body = (layers or _two_layers)()
         step = nn.Adam(0.01) if optimizer is None else optimizer()
         model = nn.Model(body, loss(), step, metrics, backend=world.backend, rng=0)
         model.fit(X, y, epochs=2, batch_size=None if not step.uses_gradients else 5, verbose=0)
@@ -136,8 +135,7 @@ MEMBERS = 3  # of the population
 
 
 def population_pattern():
-    layers = [nn.Dense(INPUTS, 5, weight_l2=1e-3), nn.Tanh(), nn.Dropout(0.2), nn.Dense(5, OUTPUTS)]
-    return nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(0.01), ["accuracy"], rng=0)
+    return nn.Model(_two_layers(), nn.SoftmaxCrossEntropy(), nn.Adam(0.01), ["accuracy"], rng=0)
 
 
 def _population(world: World):
@@ -149,6 +147,10 @@ def _population(world: World):
 
 def _plateau():
     return nn.SGD(schedules.PiecewiseConstant([3, 5], [0.1, 0.01, 0.001]), momentum=0.9)
+
+
+def _two_layers():
+    return [nn.Dense(INPUTS, 5, weight_l2=1e-3), nn.Tanh(), nn.Dropout(0.2), nn.Dense(5, OUTPUTS)]
 
 
 def _one_layer():

@@ -23,6 +23,7 @@ from nnfast.validation import FLOAT64, Array, convert, flag, host_array, integer
 __all__ = [
     "adagrad_step",
     "adam_step",
+    "batch_penalty",
     "clip_by_global_norm",
     "penalty",
     "random_search_accept",
@@ -36,11 +37,25 @@ _KEYS = 2**64 - 1
 
 def penalty(p: Any, *, l1: float = 0, l2: float = 0, backend: BackendLike = None) -> tuple[float, Array]:
     """(value, gradient): l1·Σ|p| + l2·Σp², and l1·sign(p) + 2·l2·p with sign(0) = 0. p has any shape; l1, l2 ≥ 0."""
-    strengths = {"l1": number("l1", l1, 0), "l2": number("l2", l2, 0)}
+    return _penalty("penalty", backend, p, l1=number("l1", l1, 0), l2=number("l2", l2, 0))
+
+
+def batch_penalty(
+    p: Any, *, normaliser: float, l1: float = 0, l2: float = 0, backend: BackendLike = None
+) -> tuple[float, Array]:
+    """(value, gradient) of `penalty`, both divided by normaliser > 0, the batch's rows or the sum of their weights.
+
+    Where loss and penalty stand in one sum over all rows, this is what the mean over a batch has of the penalty.
+    """
+    divisor = number("normaliser", normaliser, 0, low_open=True)
+    return _penalty("batch_penalty", backend, p, normaliser=divisor, l1=number("l1", l1, 0), l2=number("l2", l2, 0))
+
+
+def _penalty(op: str, backend: BackendLike, p: Any, **numbers: float) -> tuple[float, Array]:
     backend, flat, shape = _flat(p, backend)
     total, gradient = np.zeros((), FLOAT64), fresh(flat.shape, flat.dtype, flat, backend)
     gradient[...] = 0
-    execute("penalty", backend, flat, gradient, total, **strengths)
+    execute(op, backend, flat, gradient, total, **numbers)
     return float(total), gradient.reshape(shape)
 
 

@@ -63,6 +63,7 @@ from nnfast._functional_losses import (
 from nnfast._functional_updates import (
     adagrad_step,
     adam_step,
+    batch_penalty,
     clip_by_global_norm,
     penalty,
     random_search_accept,
@@ -76,6 +77,7 @@ __all__ = [
     "adagrad_step",
     "adam_step",
     "apply_op",
+    "batch_penalty",
     "binary_accuracy",
     "binary_cross_entropy",
     "categorical_cross_entropy",

@@ -130,11 +130,18 @@ class Builder:
         if self.differentiate:
             self._parts[-1].backward.append(self._op("backward", op, args, scalars, attributes))
 
-    def penalize(self, name: str, l1: str, l2: str) -> None:
-        """Add l1·Σ|p| + l2·Σp² of a parameter array to the loss, the strengths being scalars of this layer."""
+    def penalize(self, name: str, l1: str, l2: str, *, by_batch: bool = False) -> None:
+        """Add l1·Σ|p| + l2·Σp² of a parameter array to the loss, the strengths being scalars of this layer.
+
+        `by_batch` divides that by the number of the batch's rows, or the sum of their weights, as the loss is: then it
+        is the whole loss, of all rows together, that has this penalty.
+        """
+        if not isinstance(l1, str) or not isinstance(l2, str):
+            raise OptionError(f"the penalty of {name!r} has strengths {l1!r} and {l2!r}; expected names of scalars")
         gradient = self.gradient(name, flat=True) if self.differentiate else None
         args = (self.parameter(name, flat=True), gradient, self.sum("penalty"))
-        self._penalties.append(self._op("penalty", "penalty", args, {"l1": l1, "l2": l2}, {}))
+        op = "batch_penalty" if by_batch else "penalty"
+        self._penalties.append(self._op("penalty", op, args, {"l1": l1, "l2": l2}, {}))
 
     def python(self, forward: Callable[..., None], backward: Callable[..., None] | None, y: Buffer) -> None:
         """Cut the program: `forward(x, y)` and `backward(x, dy, dx)` are called as they are, outside any kernel.

@@ -14,7 +14,7 @@ import numpy as np
 from nnfast._numbers import flag, integer
 from nnfast.errors import DTypeError, OptionError
 
-__all__ = ["CUSTOM", "OPS", "Arg", "OpSpec"]
+__all__ = ["CUSTOM", "OPS", "PENALTIES", "Arg", "OpSpec"]
 
 
 class Arg(NamedTuple):
@@ -128,6 +128,13 @@ def _built_in() -> dict[str, OpSpec]:
             "p[P] g[P]!? total[]!:f8",
             "total += l1·Σ|p| + l2·Σp², g += l1·sign(p) + 2·l2·p",
             scalars=["l1", "l2"],
+            flops=7,
+        ),
+        OpSpec(
+            "batch_penalty",
+            "p[P] g[P]!? total[]!:f8",
+            "total += (l1·Σ|p| + l2·Σp²)/normaliser, g += (l1·sign(p) + 2·l2·p)/normaliser",
+            scalars=["normaliser", "l1", "l2"],
             flops=7,
         ),
         OpSpec("clip_by_global_norm", "g[P]!", "g *= min(1, clip_norm/‖g‖)", scalars=["clip_norm"], flops=3),
@@ -247,6 +254,9 @@ _UPDATES: list[tuple[str, str, str, list[str], list[str], int]] = [
 ]
 
 OPS: dict[str, OpSpec] = _built_in()
+
+# Ops that add to a gradient and to the step's sum "penalty"; their strengths are the scalars l1 and l2.
+PENALTIES = ("penalty", "batch_penalty")
 
 # Ops added by `nnfast.register_op`: name -> {"reference": kernel, "numba": ..., "cuda": ...}.
 CUSTOM: dict[str, dict[str, Any]] = {}

@@ -14,13 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from nnfast.errors import UnknownNameError
-from nnfast.protocol import ALIGNMENT, OPS, Buffer, Op
+from nnfast.protocol import ALIGNMENT, OPS, PENALTIES, Buffer, Op
 from nnfast.text import quantity, table
 
 __all__ = ["Block", "Cost", "Layout", "Program"]
 
 # Ops that change nothing while their scalars have these values.
-_NEUTRAL = {"penalty": {"l1": 0.0, "l2": 0.0}, "clip_by_global_norm": {"clip_norm": math.inf}}
+_NEUTRAL = {
+    **{name: {"l1": 0.0, "l2": 0.0} for name in PENALTIES},
+    "clip_by_global_norm": {"clip_norm": math.inf},
+}
 
 ARENA_ROWS = 64  # the arena's rows are rounded up to this, which keeps each of its columns blocks aligned
 
@@ -110,15 +113,24 @@ class Program:
         """
         return [self._cost(op, rows) for op in self.ops]
 
+    @property
+    def strengths(self) -> frozenset[str]:
+        """Names of the numbers that are strengths of penalties."""
+        penalties = [op for op in self.ops if op.name in PENALTIES]
+        return frozenset(n for op in penalties for k, n in op.scalars if k in ("l1", "l2") and isinstance(n, str))
+
     def idle_ops(self, scalars: Iterable[float]) -> frozenset[int]:
         """The ops that change nothing with these numbers (as in `Job.scalars`): penalties of strength 0, a clip
         without a limit."""
         values: dict[str | float, float] = dict(zip(self.scalars, scalars, strict=True))
-        return frozenset(
-            i
-            for i, op in enumerate(self.ops)
-            if op.name in _NEUTRAL and all(values.get(name, name) == _NEUTRAL[op.name][k] for k, name in op.scalars)
-        )
+
+        def is_idle(op: Op) -> bool:
+            neutral = _NEUTRAL.get(op.name)
+            return neutral is not None and all(
+                values.get(source, source) == neutral[keyword] for keyword, source in op.scalars if keyword in neutral
+            )
+
+        return frozenset(i for i, op in enumerate(self.ops) if is_idle(op))
 
     def floor(self, rows: int, *, flops_per_second: float, bytes_per_second: float) -> float:
         """Seconds that a step takes at least on a machine of this speed: the larger of both limits, op by op."""

@@ -97,8 +97,7 @@ class Programs:
 
     def penalized(self, program: Program) -> bool:
         """Whether any penalty of the Program has a strength other than 0 now."""
-        names = {n for op in program.ops if op.name == "penalty" for _, n in op.scalars if isinstance(n, str)}
-        return any(getattr(*self._owner(name)) for name in names)
+        return any(getattr(*self._owner(name)) for name in program.strengths)
 
     def forget(self) -> None:
         """Drop all runners: needed when an array of the model's buffers is replaced by another."""

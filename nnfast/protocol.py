@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from nnfast.errors import OptionError
-from nnfast.ops import CUSTOM, OPS, Arg, OpSpec
+from nnfast.ops import CUSTOM, OPS, PENALTIES, Arg, OpSpec
 from nnfast.threads import get_num_threads as num_threads  # the number of threads that backends may use
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "API_VERSION",
     "CUSTOM",
     "OPS",
+    "PENALTIES",
     "RUN_SCALARS",
     "Arg",
     "Aside",

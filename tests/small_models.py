@@ -12,6 +12,17 @@ WIDE_X = np.random.default_rng(0).standard_normal((150, 64)).astype(np.float32)
 WIDE_Y = np.random.default_rng(1).integers(0, 10, 150)
 
 
+class Ridge(nn.Dense):
+    """A dense layer with a penalty beside the loss of all rows together, so that each batch has a share of it."""
+
+    scalars = (*nn.Dense.scalars, "lasso", "ridge")
+    lasso, ridge = 0.01, 0.5
+
+    def lower(self, b):
+        super().lower(b)
+        b.penalize("weights", "lasso", "ridge", by_batch=True)
+
+
 def classifier(optimizer=None, **changes):
     layers = [nn.Dense(2, 16, weight_l2=1e-4), nn.ReLU(), nn.Dropout(0.1), nn.Dense(16, 3)]
     settings = {"loss": nn.SoftmaxCrossEntropy(), "optimizer": optimizer or nn.Adam(0.02), "metrics": ["accuracy"]}

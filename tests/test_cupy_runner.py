@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 from gpu_models import difference, joined, network, rows, same, simulated, why_not_simulated
+from small_models import Ridge
 
 import nnfast as nn
 from nnfast.protocol import CUSTOM, OPS, OpSpec
@@ -92,6 +93,7 @@ def test_joined_products_train_as_separate_kernels_do(gpu, monkeypatch):
             "optimizer": nn.RMSprop(learning_rate=0.01),
             "layers": [nn.Dense(5, 8, weight_l2=1e-3), nn.ReLU(), nn.Dense(8, 3)],
         },
+        {"layers": [Ridge(5, 8), nn.Tanh(), Ridge(8, 3)]},
         {
             "optimizer": nn.Adagrad(learning_rate=0.1),
             "layers": [nn.Dense(5, 8), nn.Dropout(0.3), nn.GELU(), nn.Dense(8, 3)],
@@ -104,7 +106,7 @@ def test_joined_products_train_as_separate_kernels_do(gpu, monkeypatch):
         {"loss": nn.Huber(0.5), "metrics": ["r2", "mean_absolute_error"]},
         {"layers": [nn.Dense(5, 6), nn.SiLU(), nn.Dense(6, 6, bias_l1=1e-3), nn.ELU(), nn.Dense(6, 3)]},
     ],
-    ids=["mse", "clip", "penalty", "dropout-gelu", "adamw-dropout", "bce", "huber-r2", "silu-elu"],
+    ids=["mse", "clip", "penalty", "penalty by batch", "dropout-gelu", "adamw-dropout", "bce", "huber-r2", "silu-elu"],
 )
 def test_every_kind_of_part_trains_as_on_the_reference(gpu, options):
     # Parts belong to one model: take copies, so that this test can be run again.

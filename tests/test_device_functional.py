@@ -72,6 +72,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], dict[str, Any]]] = [
     ("binary_accuracy", (DY,), {"y": ROWS}, {}),
     ("regression_accuracy", (DY,), {"y": ROWS}, {"precision": 0.5}),
     ("r2_score", (DY,), {"y": X[:, :OUT], "sample_weight": WEIGHT}, {}),
+    ("batch_penalty", (W,), {}, {"normaliser": 3, "l1": 0.1, "l2": 0.2}),
     ("penalty", (W,), {}, {"l1": 0.1, "l2": 0.2}),
     ("random_search_propose", (W,), {}, {"key": 3, "step": 1, "scale": 0.1}),
 ]

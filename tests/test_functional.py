@@ -173,6 +173,7 @@ def calls(make=lambda a: a):
         "dense_backward": F.dense_backward(x, w, z, y=z, activation="tanh"),
         "dropout": F.dropout(x, rate=0.5, key=3),
         "dropout_backward": F.dropout_backward(x, rate=0.5, key=3),
+        "batch_penalty": F.batch_penalty(w, normaliser=3, l1=0.1, l2=0.2),
         "penalty": F.penalty(w, l1=0.1, l2=0.2),
         "random_search_propose": F.random_search_propose(w, key=1, step=2, scale=0.1),
     }

@@ -74,6 +74,11 @@ def test_penalty_by_hand():
     assert gradient.dtype == np.float32
     near(value, 0.5 * 3.5 + 0.25 * 5.25)
     near(gradient, [[0.5 + 0.5, -0.5 - 1.0], [0.0, 0.5 + 0.25]])
+    of_batch, its_gradient = F.batch_penalty(p, normaliser=4, l1=0.5, l2=0.25)
+    near(of_batch, value / 4)
+    near(its_gradient, gradient / 4)
+    with pytest.raises(OptionError, match="normaliser is 0"):
+        F.batch_penalty(p, normaliser=0, l2=1)
     assert F.penalty(p)[0] == 0
     with pytest.raises(OptionError, match="l2 is -1"):
         F.penalty(p, l2=-1)

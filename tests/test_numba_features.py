@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import Spy
+from small_models import Ridge, Spy
 
 import nnfast as nn
 
@@ -201,6 +201,14 @@ def test_all_losses_agree(loss, y, metrics, weight, threads):
 def test_penalties_agree(threads):
     strengths = {"weight_l1": 1e-3, "weight_l2": 2e-3, "bias_l1": 3e-3, "bias_l2": 4e-3}
     agree(lambda backend: network(DEEP["two pairs and a layer alone"], backend, **strengths))
+
+
+def test_penalties_by_batch_agree(threads):
+    def make(backend):
+        layers = [Ridge(20, 310, "he_normal"), nn.ReLU(), Ridge(310, 5, "he_normal")]
+        return nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.SGD(0.05), backend=backend, dtype="float64", rng=0)
+
+    agree(make, sample_weight=WEIGHT)
 
 
 @pytest.mark.parametrize("batch_size", [None, 40, 16, 1])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nnfast.protocol import OPS
+from nnfast.protocol import OPS, PENALTIES
 from nnfast.registry import get_backend
 from nnfast.testing import CASES, assert_parity
 
@@ -81,6 +81,9 @@ def test_penalty_figures(backend: Any, dtype: Any) -> None:
     backend.kernel("penalty")(p, g, total, l1=0.5, l2=0.25)
     assert total == 1 + 0.5 * 5 + 0.25 * 13
     assert_parity(g, np.array([1 - 0.5 - 1, 1, 1 + 0.5 + 1.5], dtype))  # at 0 neither pulls
+    backend.kernel("batch_penalty")(p, g, total, normaliser=2.0, l1=0.5, l2=0.25)  # and half of it once more
+    assert total == 1 + 1.5 * (0.5 * 5 + 0.25 * 13)
+    assert_parity(g, np.array([1 - 1.5 * 1.5, 1, 1 + 1.5 * 2], dtype))
 
 
 def test_clipping_scales_to_the_norm_or_does_nothing(backend: Any, dtype: Any) -> None:
@@ -183,11 +186,11 @@ def test_a_rate_of_0_moves_nothing(backend: Any, dtype: Any, op: str) -> None:
 # NaN in, NaN out, and nowhere else.
 
 
-@pytest.mark.parametrize("op", ["sgd_step", "adagrad_step", "rmsprop_step", "adam_step", "penalty"])
+@pytest.mark.parametrize("op", ["sgd_step", "adagrad_step", "rmsprop_step", "adam_step", *PENALTIES])
 def test_a_bad_gradient_reaches_its_parameter_only(backend: Any, dtype: Any, op: str) -> None:
     case = CASES[op]
     call = case.make(case.rng(), dtype, {"P": 9}, case.keywords[-1])
-    source, target = ("p", "g") if op == "penalty" else ("g", "p")
+    source, target = ("p", "g") if op in PENALTIES else ("g", "p")
     call.arrays[source][4] = np.nan
     call(backend.kernel(op))
     assert_parity(np.isnan(call.arrays[target]), np.arange(9) == 4)

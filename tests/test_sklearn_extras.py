@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -198,6 +199,60 @@ def test_bad_data_are_named():
     assert not hasattr(MLPRegressor(solver="lbfgs"), "partial_fit")
     with pytest.warns(UserWarning, match="batch_size=500 is more than there are rows"):
         MLPRegressor(**SMALL, batch_size=500).fit(X, SIGNAL)
+
+
+WRONG = [
+    ({}, (X[:, :3], Y)),
+    ({}, (X, np.arange(len(X)) % 7)),
+    ({}, (X, Y, -np.ones(len(X)))),
+    ({"alpha": -1}, (X, Y)),
+    ({"validation_data": (X[:, :2], Y)}, (X, Y)),
+    ({"validation_data": (X, Y, -np.ones(len(X)))}, (X, Y)),
+]
+
+
+@pytest.mark.parametrize(("settings", "data"), WRONG)
+def test_a_call_that_is_refused_leaves_what_was_learned(settings, data):
+    fitted, twin = (MLPClassifier(**SMALL, warm_start=True).fit(X, Y).partial_fit(X, Y) for _ in range(2))
+    before = {name: value for name, value in vars(fitted).items() if name not in settings}
+    fitted.set_params(**settings)
+    for call in (fitted.partial_fit, fitted.fit):
+        with pytest.raises(ValueError):  # noqa: PT011  # nnfast's errors and scikit-learn's own
+            call(*data)
+    assert all(vars(fitted)[name] is value for name, value in before.items())
+    fitted.set_params(**{name: getattr(twin, name) for name in settings})
+    for one in (fitted, twin):
+        one.partial_fit(X, Y)  # Adam goes on with its moments and its steps
+    np.testing.assert_array_equal(answers(fitted), answers(twin))
+
+
+def test_a_first_call_that_is_refused_leaves_nothing():
+    fresh = MLPClassifier(**SMALL)
+    for data in ((X, Y, None, [0, 1]), (X[:3], Y, None, [0, 1, 2]), (X, Y, -np.ones(len(X)), [0, 1, 2])):
+        with pytest.raises(ValueError):  # noqa: PT011
+            fresh.partial_fit(*data)
+        assert vars(fresh) == vars(MLPClassifier(**SMALL))
+
+
+def test_warnings_point_at_who_called():
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, batch_size=500).fit(X, SIGNAL)
+        MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, solver="lbfgs").fit(X, SIGNAL)
+        MLPClassifier(hidden_layer_sizes=(3,), batch_size=500).partial_fit(X, Y, classes=[0, 1, 2])
+    assert len(warned) == 4
+    assert {warning.filename for warning in warned} == {__file__}
+
+
+def test_epochs_are_one_job_though_their_last_batch_is_short(monkeypatch):
+    from nnfast.sklearn import descent
+
+    steps, make_job = [], descent.make_job
+    monkeypatch.setattr(descent, "make_job", lambda *a, **given: steps.append(given["steps"]) or make_job(*a, **given))
+    MLPClassifier(**SMALL, batch_size=50, alpha=0.1, tol=0.0, n_iter_no_change=100).fit(X, Y)
+    assert sum(steps) == 15 * 3
+    assert steps[0] == 3
+    assert len(steps) < 15
 
 
 def test_ctrl_c_ends_a_training_with_a_warning(monkeypatch):

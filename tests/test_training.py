@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 from new_process import output_of, posix
-from small_models import TARGETS, Spy, X, Y, classifier, fit, regressor
+from small_models import TARGETS, Ridge, Spy, X, Y, classifier, fit, regressor
 
 import nnfast as nn
 from nnfast.errors import NonFiniteWarning
@@ -455,6 +455,25 @@ def test_penalty_is_averaged_over_samples():
     history = fit(fitted, X, TARGETS, epochs=1, batch_size=50, shuffle=False)
     losses = [stepped.train_on_batch(X[i : i + 50], TARGETS[i : i + 50])["loss"] for i in (0, 50, 100)]
     assert history["loss"][0] == pytest.approx(np.average(losses, weights=[50, 50, 20]), rel=1e-12)
+
+
+@pytest.mark.parametrize("backend", [name for name in ("numpy", "numba") if nn.available_backends()[name]])
+def test_a_penalty_by_batch_is_divided_as_the_loss_is(backend):
+    model = nn.Model([Ridge(2, 1)], nn.MeanSquaredError(), nn.SGD(0.3), backend=backend, dtype="float64", rng=0)
+    w, b = (np.array(a) for a in model.get_weights())
+    sample_weight = np.random.default_rng(0).uniform(0, 2, len(X))
+    history = fit(model, X, TARGETS, epochs=2, batch_size=50, shuffle=False, sample_weight=sample_weight)
+    penalties = []
+    for part in [slice(0, 50), slice(50, 100), slice(100, 120)] * 2:
+        x, weight = X[part].astype(np.float64), sample_weight[part, None]
+        penalties.append((0.01 * abs(w).sum() + 0.5 * (w**2).sum()) / weight.sum())
+        dz = 2 * weight * (x @ w + b - TARGETS[part])
+        slope = 0.01 * np.sign(w) + w
+        w, b = w - 0.3 * (x.T @ dz + slope) / weight.sum(), b - 0.3 * dz.sum(axis=0) / weight.sum()
+    np.testing.assert_allclose(model.layers[0].weights, w, rtol=1e-12)
+    np.testing.assert_allclose(model.layers[0].biases, b, rtol=1e-12)
+    expected = np.average(np.reshape(penalties, (2, 3)), axis=1, weights=[50, 50, 20])
+    np.testing.assert_allclose(np.subtract(history["loss"], history["data_loss"]), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("rate", [0.5, lambda step: 0.5 / (1 + step)])

@@ -48,6 +48,7 @@ PEERS = (
                 "accuracy",
                 "binary_accuracy",
                 "categorical_cross_entropy",
+                "batch_penalty",
                 "penalty",
                 "r2_moments",
                 "random_search_accept",

@@ -70,6 +70,16 @@ def dropout_backward(given: Given) -> Callable[[], Any]:
     return partial(aten("native_dropout_backward", "default"), given["dy"], mask, 1 / keep)
 
 
+def standardize(given: Given) -> Callable[[], Any]:
+    x, mean, std, y = (given[name] for name in ("x", "mean", "std", "y"))
+
+    def work() -> None:
+        torch.sub(x, mean, out=y)
+        y.div_(std)
+
+    return work
+
+
 # ---- losses with their gradients ------------------------------------------------------------------------------------
 
 
@@ -224,6 +234,8 @@ KERNELS: Mapping[str, Make] = {
     "dense_backward": dense_backward,
     "dropout": call(torch.native_dropout, "x", "rate", True),  # more than the op: it stores the mask, in new arrays
     "dropout_backward": dropout_backward,
+    "standardize": standardize,
+    "standardize_backward": call(torch.div, "dy", "std", out="dx"),
     "softmax_cross_entropy": softmax_cross_entropy,
     "sigmoid_binary_cross_entropy": loss(logits_loss, logits_gradient),
     "binary_cross_entropy": loss(

@@ -6,15 +6,31 @@ import math
 
 from .emitter import Emitter, Ref, Scalar, Sum
 
-__all__ = ["clip_by_global_norm", "penalty"]
+__all__ = ["batch_penalty", "clip_by_global_norm", "penalty"]
 
 
 def penalty(e: Emitter, p: Ref, g: Ref | None, total: Sum, *, l1: Scalar, l2: Scalar) -> None:
     """total += l1·Σ|p| + l2·Σp², g += l1·sign(p) + 2·l2·p; the slope of |p| at 0 is 0"""
+    batch_penalty(e, p, g, total, normaliser=1.0, l1=l1, l2=l2)
+
+
+def batch_penalty(e: Emitter, p: Ref, g: Ref | None, total: Sum, *, normaliser: Scalar, l1: Scalar, l2: Scalar) -> None:
+    """total += (l1·Σ|p| + l2·Σp²)/normaliser, g += (l1·sign(p) + 2·l2·p)/normaliser"""
     if l1 == l2 == 0:
         return
     blocks = e.span(p)
-    e.launch("nnf_penalty", blocks, p=p, g=g, l1=l1, l2=l2, total=total, scratch=(blocks, 1), n=p.size)
+    e.launch(
+        "nnf_penalty",
+        blocks,
+        p=p,
+        g=g,
+        l1=l1,
+        l2=l2,
+        normaliser=normaliser,
+        total=total,
+        scratch=(blocks, 1),
+        n=p.size,
+    )
 
 
 def clip_by_global_norm(e: Emitter, g: Ref, *, clip_norm: Scalar) -> None:

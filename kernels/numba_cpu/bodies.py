@@ -29,7 +29,8 @@ FAMILIES: dict[str, str] = {
     "gather_labels": "gather",
     **dict.fromkeys(["dropout", "dropout_backward"], "dropout"),
     **dict.fromkeys(["standardize", "standardize_backward"], "standardize"),
-    **dict.fromkeys(["penalty", "clip_by_global_norm", "sum_of_squares", "scale_to_norm"], "regularization"),
+    **dict.fromkeys(["penalty", "batch_penalty"], "regularization"),
+    **dict.fromkeys(["clip_by_global_norm", "sum_of_squares", "scale_to_norm"], "regularization"),
     **dict.fromkeys(["combine", "check"], "regularization"),
     **{
         name + suffix: "activations"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnfast.protocol import CUSTOM, Buffer, Op
+from nnfast.protocol import CUSTOM, PENALTIES, Buffer, Op
 
 from .memory import share_bounds
 from .plan import WAIT, Instruction, Plan, check_of, cut_by_inputs
@@ -73,7 +73,7 @@ def make_features_plan(
             made.backward(layers[op.args[1]])
         elif op.stage == "loss":
             made.add([op._replace(args=tuple(map(_elsewhere, op.args))) if t else op for t in range(shares)])
-        elif op.name == "penalty":
+        elif op.name in PENALTIES:
             made.steps += _in_pieces(op)
         elif op.stage == "update":
             update += _in_pieces(op)
@@ -98,7 +98,7 @@ def _is_known(op: Op) -> bool:
     if op.name in CUSTOM or op.name == "python":
         return False
     return op.stage in ("loss", "metric") or op.name in (
-        *("dense", "dense_backward", "penalty"),
+        *("dense", "dense_backward", *PENALTIES),
         *("sgd_step", "adagrad_step", "rmsprop_step", "adam_step"),
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnfast.protocol import ALIGNMENT, CUSTOM, Buffer, Op
+from nnfast.protocol import ALIGNMENT, CUSTOM, PENALTIES, Buffer, Op
 
 from . import table
 
@@ -150,7 +150,7 @@ def _touches(op: Op, blocks: list[Buffer]) -> bool:
     """Whether the op, not one of the update or a penalty, names any of these blocks of the gradient."""
     return (
         op.stage != "update"
-        and op.name != "penalty"
+        and op.name not in PENALTIES
         and any(
             b is not None and b.space == "gradients" and b.offset < c.offset + c.width and c.offset < b.offset + b.width
             for b in op.args

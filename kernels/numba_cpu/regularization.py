@@ -27,7 +27,7 @@ from .simd import (
     vzero,
 )
 
-__all__ = ["check", "clip_by_global_norm", "combine", "penalty", "scale_to_norm", "sum_of_squares"]
+__all__ = ["batch_penalty", "check", "clip_by_global_norm", "combine", "penalty", "scale_to_norm", "sum_of_squares"]
 
 
 @jit
@@ -64,6 +64,12 @@ def penalty(p, g, total, l1, l2):
         total[0] += l1 * vsum(magnitudes + vabs(wide))
     if ridge:
         total[0] += l2 * vsum(vfma(wide, wide, squares))
+
+
+@body
+def batch_penalty(p, g, total, normaliser, l1, l2):
+    """total += (l1·Σ|p| + l2·Σp²)/normaliser, g += (l1·sign(p) + 2·l2·p)/normaliser"""
+    penalty(p, g, total, l1 / normaliser if l1 != 0.0 else 0.0, l2 / normaliser if l2 != 0.0 else 0.0)
 
 
 BLOCK = 128  # vectors: sums of as many are added up, so that rounding does not grow with the length of the array

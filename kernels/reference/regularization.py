@@ -8,7 +8,7 @@ import numpy as np
 
 from nnfast.protocol import Array
 
-__all__ = ["clip_by_global_norm", "penalty"]
+__all__ = ["batch_penalty", "clip_by_global_norm", "penalty"]
 
 
 def penalty(p: Array, g: Array | None, total: Array, *, l1: float, l2: float) -> None:
@@ -21,6 +21,11 @@ def penalty(p: Array, g: Array | None, total: Array, *, l1: float, l2: float) ->
         total += l2 * np.square(p, dtype=np.float64).sum()
         if g is not None:
             g += 2 * l2 * p
+
+
+def batch_penalty(p: Array, g: Array | None, total: Array, *, normaliser: float, l1: float, l2: float) -> None:
+    """total += (l1·Σ|p| + l2·Σp²)/normaliser, g += (l1·sign(p) + 2·l2·p)/normaliser"""
+    penalty(p, g, total, l1=l1 and l1 / normaliser, l2=l2 and l2 / normaliser)
 
 
 def clip_by_global_norm(g: Array, *, clip_norm: float) -> None:

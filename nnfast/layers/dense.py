@@ -32,6 +32,7 @@ class Dense(Layer):
     weight_l2 = Number(0)
     bias_l1 = Number(0)
     bias_l2 = Number(0)
+    _by_batch = False  # whether penalties are divided as the loss is: see `Builder.penalize`
 
     def __init__(
         self,
@@ -75,8 +76,8 @@ class Dense(Layer):
         b.forward("dense", x, w, bias, y, scalars=zero, activation="linear")
         dw, db = b.gradient("weights"), b.gradient("biases")
         b.backward("dense_backward", x, w, None, b.dy, None, b.dx, dw, db, scalars=zero, activation="linear")
-        b.penalize("weights", "weight_l1", "weight_l2")
-        b.penalize("biases", "bias_l1", "bias_l2")
+        b.penalize("weights", "weight_l1", "weight_l2", by_batch=self._by_batch)
+        b.penalize("biases", "bias_l1", "bias_l2", by_batch=self._by_batch)
 
     def penalty(self) -> float:
         backend = self.backend

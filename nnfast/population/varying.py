@@ -151,6 +151,5 @@ class Varying:
 
 def penalized(program: Program, scalars: Array) -> Array:
     """(n,) bool: whether any penalty of the Program has a strength other than 0."""
-    names = {name for op in program.ops if op.name == "penalty" for _, name in op.scalars}
-    columns = [i for i, name in enumerate(program.scalars) if name in names]
+    columns = [i for i, name in enumerate(program.scalars) if name in program.strengths]
     return np.asarray((scalars[:, columns] != 0).any(axis=1))

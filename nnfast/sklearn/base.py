@@ -5,6 +5,8 @@ from __future__ import annotations
 import numbers
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -58,22 +60,11 @@ class BaseMLP(BaseEstimator):
 
     # ---- fitting ----------------------------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False) -> Any:
-        options.check(self)
-        if incremental and self.early_stopping:
-            raise OptionError("partial_fit does not support early_stopping=True: it has nothing to compare with")
-        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        X, y = self._checked(X, y, incremental, first)
-        weight = self._weights(sample_weight, X)
-        self._random_state = check_random_state(self.random_state)
-        if first:
-            self._initialize(X, y)
-        network = self._current_network()
-        X, weight = self._dense(X), None if weight is None else weight.astype(network.model.dtype)
-        if self.solver == "lbfgs":
-            self._fit_lbfgs(network, X, y, weight)
-        else:
-            self._fit_stochastic(network, X, y, weight, incremental)
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False, classes: Any = None) -> Any:
+        with self._unchanged_by_errors():
+            train = self._prepared(X, y, sample_weight, incremental, classes)
+        train()
+        network = self._network
         network.refresh()
         self.coefs_, self.intercepts_ = network.coefs, network.intercepts
         if not all(np.isfinite(w).all() for w in (*self.coefs_, *self.intercepts_)):
@@ -82,6 +73,43 @@ class BaseMLP(BaseEstimator):
                 "or use a smaller learning_rate_init"
             )
         return self
+
+    @contextmanager
+    def _unchanged_by_errors(self) -> Iterator[None]:
+        """Attributes are set inside; after an error all are as before."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _prepared(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any) -> Callable[[], None]:
+        """All that can be wrong is looked at here, and what was trained before is left alone; the rest is returned."""
+        options.check(self)
+        if incremental and self.early_stopping:
+            raise OptionError("partial_fit does not support early_stopping=True: it has nothing to compare with")
+        if incremental:
+            self._note_classes(y, classes)
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, y = self._checked(X, y, incremental, first)
+        if first:
+            self.n_outputs_ = y.shape[1]
+        weight = self._weights(sample_weight, X)
+        given = self.validation_data
+        held = None if given is None else self._checked_validation(given)
+        self._random_state = check_random_state(self.random_state)
+        if first:
+            self._initialize(X, y)
+        network = self._current_network()
+        X, weight = self._dense(X), None if weight is None else weight.astype(network.model.dtype)
+        if self.solver == "lbfgs":
+            return self._prepared_lbfgs(network, X, y, weight)
+        return self._prepared_descent(network, X, y, weight, held, incremental)
+
+    def _note_classes(self, y: Any, classes: Any) -> None:
+        """What `partial_fit` was told about the labels; of no interest where there are none."""
 
     def _weights(self, sample_weight: Any, X: Any) -> Array | None:
         if sample_weight is None:
@@ -96,7 +124,6 @@ class BaseMLP(BaseEstimator):
 
     def _initialize(self, X: Any, y: Array) -> None:
         """Draw weights and biases as scikit-learn does, uniform within √(6/(inputs + outputs)), √2 for "logistic"."""
-        self.n_outputs_ = y.shape[1]
         widths = (X.shape[1], *options.hidden_widths(self.hidden_layer_sizes), self.n_outputs_)
         self.n_layers_ = len(widths)
         self.n_iter_ = self.t_ = 0
@@ -129,34 +156,41 @@ class BaseMLP(BaseEstimator):
             self.coefs_, self.intercepts_ = network.coefs, network.intercepts
         return network
 
-    def _fit_lbfgs(self, network: Network, X: Array, y: Array, weight: Array | None) -> None:
+    def _prepared_lbfgs(self, network: Network, X: Array, y: Array, weight: Array | None) -> Callable[[], None]:
         targets, constant = self._targets(y, network.model.dtype)
         data = Data(network.model, self._in_dtype(X), targets, weight, len(X))
-        self.loss_, self.n_iter_ = lbfgs.minimize(self, network, data, constant)
 
-    def _fit_stochastic(self, network: Network, X: Array, y: Array, weight: Array | None, incremental: bool) -> None:
-        if not incremental or network.optimizer is None:
-            network.begin(make(self))
-        stopping.continue_record(self)
-        X, y, weight, held = self._split(X, y, weight)
+        def train() -> None:
+            self.loss_, self.n_iter_ = lbfgs.minimize(self, network, data, constant)
+
+        return train
+
+    def _prepared_descent(
+        self, network: Network, X: Array, y: Array, weight: Array | None, held: Any, incremental: bool
+    ) -> Callable[[], None]:
+        if held is None and self.early_stopping:
+            X, y, weight, held = self._split(X, y, weight)
         targets, constant = self._targets(y, network.model.dtype)
         data = Data(network.model, self._in_dtype(X), targets, weight, self._rows_per_batch(len(X)))
         orders = RowOrders(self._random_state, len(X)) if self.shuffle else None
-        descent = Descent(network, data, self.alpha, orders, constant)
+        optimizer = make(self)
 
         def score() -> float:
             assert held is not None
             X_held, y_held, weight_held = held
             return self._score_outputs(network.predict(X_held), y_held, weight_held)
 
-        stopping.descend(self, descent, None if held is None else score, incremental=incremental)
+        def train() -> None:
+            if not incremental or network.optimizer is None:
+                network.begin(optimizer)
+            stopping.continue_record(self)
+            descent = Descent(network, data, self.alpha, orders, constant)
+            stopping.descend(self, descent, None if held is None else score, incremental=incremental)
+
+        return train
 
     def _split(self, X: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Array | None, Any]:
-        """Rows to train on, and what scores are taken of: validation_data, or rows set aside as scikit-learn does."""
-        if self.validation_data is not None:
-            return X, y, weight, self._checked_validation(self.validation_data)
-        if not self.early_stopping:
-            return X, y, weight, None
+        """Rows to train on, and rows set aside to take scores of, as scikit-learn does."""
         together = [X, y] if weight is None else [X, y, weight]
         parts = train_test_split(
             *together,

@@ -108,8 +108,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     @available_if(BaseMLP._check_solver)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """One epoch more on these rows. The first call needs `classes`, all labels that will ever come."""
-        self._note_classes(y, classes)
-        fitted: MLPClassifier = self._fit(X, y, sample_weight, incremental=True)
+        fitted: MLPClassifier = self._fit(X, y, sample_weight, incremental=True, classes=classes)
         return fitted
 
     def predict(self, X: Any) -> Array:
@@ -181,6 +180,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=DTYPES, reset=False)
         if self._label_binarizer.y_type_ in ("binary", "multiclass"):
             return X, column_or_1d(y)
+        if y.ndim != 2 or y.shape[1] != self.n_outputs_:
+            raise DataError(f"y of validation_data has shape {y.shape}; expected {self.n_outputs_} labels a row")
         return X, y.toarray() if hasattr(y, "toarray") else y
 
     def _labels(self, outputs: Array) -> Array:

@@ -10,6 +10,7 @@ from sklearn import neural_network
 from sklearn.utils.validation import check_is_fitted
 
 from nnfast.errors import DTypeError, OptionError
+from nnfast.registry import get_backend
 from nnfast.sklearn.classifier import MLPClassifier
 from nnfast.sklearn.regressor import MLPRegressor
 
@@ -23,7 +24,10 @@ def from_sklearn(fitted: Any, *, backend: Any = None) -> Any:
     """The nnfast estimator of a fitted MLPClassifier or MLPRegressor of scikit-learn: it predicts the same.
 
     Weights are copied. An optimizer's moments stay behind: `partial_fit` goes on with fresh ones.
+
+    Raises DTypeError for anything else, UnknownNameError or BackendUnavailable for a backend that is not there.
     """
+    get_backend(backend)
     for theirs, ours in KINDS.items():
         if isinstance(fitted, theirs):
             return _converted(fitted, ours, {"backend": backend})

@@ -1,24 +1,18 @@
-"""Epochs of adam and sgd in scikit-learn's row order: jobs for the model's runner, and their sums as losses.
-
-A job has one strength of the L2 penalty, and scikit-learn's depends on the batch, alpha/2·ΣW²/Σweight. So a job ends
-where the weight of the batches changes, as before a last short one; where nothing does, many epochs are one job.
-"""
+"""Epochs of adam and sgd in scikit-learn's row order: jobs for the model's runner, and their sums as losses."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from nnfast.layers import Dense
 from nnfast.sklearn.network import Network, scales
 from nnfast.training.batches import Data, make_job, normalisers, repeated
 from nnfast.training.run import JOB_SECONDS, ORDER_ROWS
 
-__all__ = ["Descent", "RowOrders", "penalize"]
+__all__ = ["Descent", "RowOrders"]
 
 Array = np.ndarray[Any, Any]
 
@@ -41,13 +35,6 @@ class RowOrders:
         return orders
 
 
-def penalize(network: Network, alpha: float, weight: float) -> None:
-    """Give the layers the penalty alpha/2·ΣW²/weight: nnfast's is l2·ΣW²."""
-    for layer in network.model.layers:
-        if isinstance(layer, Dense):
-            layer.weight_l2 = alpha / 2 / weight
-
-
 class Descent:
     """Rows that a network is trained on, epoch by epoch.
 
@@ -58,7 +45,8 @@ class Descent:
     def __init__(
         self, network: Network, data: Data, alpha: float, orders: RowOrders | None, constant: Array | None
     ) -> None:
-        self.network, self.data, self._alpha, self._orders = network, data, alpha, orders
+        self.network, self.data, self._orders = network, data, orders
+        network.penalize(alpha)
         self._constant = constant if constant is None or data.weight is None else constant * data.weight
         self.per_epoch = len(data.starts)
         self._factors = scales(network.architecture.out_activation, network.architecture.widths[-1])
@@ -79,8 +67,9 @@ class Descent:
         weights = normalisers(weights)
         rates = self._rates(epochs, seen)
         values = np.empty(len(weights))
-        for first, end in self._pieces(weights):
-            part = slice(first, end)
+        most = max(1, int(JOB_SECONDS / self._seconds)) if self._seconds else len(weights)  # over in good time
+        for first in range(0, len(weights), most):
+            part = slice(first, first + most)
             values[part] = self._job(order, first, weights[part], rates[part])
             heed()
         if self._constant is not None:
@@ -96,18 +85,10 @@ class Descent:
             optimizer.epoch_ends(seen + (epoch + 1) * self.data.rows)
         return np.concatenate(rates)
 
-    def _pieces(self, weights: Array) -> list[tuple[int, int]]:
-        """Steps that can be one job: with one penalty, and over in good time."""
-        cuts = np.flatnonzero(np.diff(weights)) + 1 if self._alpha else np.empty(0, np.int64)
-        edges = [0, *cuts.tolist(), len(weights)]
-        most = max(1, int(JOB_SECONDS / self._seconds)) if self._seconds else len(weights)
-        return [(lo, min(lo + most, end)) for begin, end in pairwise(edges) for lo in range(begin, end, most)]
-
     def _job(self, order: Array | None, first: int, weights: Array, rates: Array) -> Array:
         """The next steps; the loss of each batch."""
-        network, model, optimizer = self.network, self.network.model, self.network.optimizer
+        model, optimizer = self.network.model, self.network.optimizer
         of_loss, of_gradient = self._factors
-        penalize(network, self._alpha, float(weights[0]))
         program, runner = model._programs.runner("train")
         epoch, batch = divmod(first, self.per_epoch)
         job = make_job(

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.optimize import minimize as scipy_minimize
 from sklearn.exceptions import ConvergenceWarning
 
-from nnfast.sklearn.descent import penalize
 from nnfast.sklearn.network import Network, scales
 from nnfast.training.batches import Data, make_job
 
@@ -46,7 +45,7 @@ def _objective(network: Network, data: Data, alpha: float, constant: Array | Non
     model = network.model
     of_loss, of_gradient = scales(network.architecture.out_activation, network.architecture.widths[-1])
     weight = float(data.batch_weights(None)[0])
-    penalize(network, alpha, weight)
+    network.penalize(alpha)
     program, runner = model._programs.runner("gradient")
     scalars = model._programs.scalars(program)
     job = make_job(model, data, scalars, normalisers=np.array([weight / of_gradient]))

@@ -32,6 +32,12 @@ LOSSES = {
 }
 
 
+class Dense(layers.Dense):
+    """A layer whose penalty is scikit-learn's, divided by the sum of the batch's weights."""
+
+    _by_batch = True
+
+
 class Architecture(NamedTuple):
     """All that a network is made of but its weights."""
 
@@ -50,7 +56,7 @@ class Architecture(NamedTuple):
                 made.append(ACTIVATIONS[self.activation]())
             if i and self.dropout:
                 made.append(layers.Dropout(self.dropout))
-            made.append(layers.Dense(n_inputs, n_outputs, initializer="zeros"))
+            made.append(Dense(n_inputs, n_outputs, initializer="zeros"))
         loss = LOSSES[self.out_activation]()
         return Model(made, loss=loss, backend=self.backend, dtype=self.dtype, rng=self.key)
 
@@ -96,6 +102,13 @@ class Network:
     def begin(self, optimizer: optimizers.GradientOptimizer) -> None:
         """From now on this optimizer, with fresh moments."""
         self.model.optimizer = optimizer
+
+    def penalize(self, alpha: float) -> None:
+        """From now on the penalty alpha/2·ΣW²/Σweight, for normalisers that are Σweight/(what scales the gradient)."""
+        _, of_gradient = scales(self.architecture.out_activation, self.architecture.widths[-1])
+        for layer in self.model.layers:
+            if isinstance(layer, Dense):
+                layer.weight_l2 = alpha / 2 / of_gradient
 
     def take(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
         """Copy these weights in, unless they are the network's own; whether its views should now take their place.

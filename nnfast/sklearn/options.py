@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Set
+from numbers import Real
 from typing import Any
 
 from nnfast.errors import OptionError, ShapeError
@@ -35,9 +37,9 @@ def check(estimator: Any) -> None:
     number("momentum", e.momentum, 0, 1)
     for name in ("max_iter", "max_fun"):
         integer(name, getattr(e, name), 1)
-    if e.n_iter_no_change != math.inf:
+    if not (isinstance(e.n_iter_no_change, Real) and e.n_iter_no_change == math.inf):
         integer("n_iter_no_change", e.n_iter_no_change, 1)
-    if e.batch_size != "auto":
+    if not (isinstance(e.batch_size, str) and e.batch_size == "auto"):
         integer("batch_size", e.batch_size, 1)
     if not isinstance(e.verbose, bool):
         integer("verbose", e.verbose, 0)
@@ -51,6 +53,8 @@ def check(estimator: Any) -> None:
 
 def hidden_widths(sizes: Any) -> list[int]:
     """The widths of the hidden layers, given as one number or as several."""
-    if not hasattr(sizes, "__iter__"):
+    if isinstance(sizes, str | bytes | Mapping | Set) or not hasattr(sizes, "__len__"):
         return [integer("hidden_layer_sizes", sizes, 1)]
+    if getattr(sizes, "ndim", 1) != 1:
+        raise ShapeError(f"hidden_layer_sizes is {sizes!r}; expected one number, or one for each hidden layer")
     return [integer(f"hidden_layer_sizes[{i}]", n, 1) for i, n in enumerate(sizes)]

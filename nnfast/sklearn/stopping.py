@@ -58,7 +58,7 @@ def descend(estimator: Any, descent: Descent, score: Callable[[], float] | None,
                 if not incremental:
                     _warn(estimator)
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=4)
+        warnings.warn("Training interrupted by user.", stacklevel=5)
     if best is not None:
         descent.network.model.parameters = best
 
@@ -120,5 +120,5 @@ def _warn(estimator: Any) -> None:
         f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
         "converged yet.",
         ConvergenceWarning,
-        stacklevel=5,
+        stacklevel=6,
     )

@@ -240,6 +240,12 @@ def _updates() -> list[Case]:
     search = {"key": KEY, "scale": 0.05}
     return [
         Case("penalty", update(), penalties, droppable=lambda keywords: ["g"]),
+        Case(
+            "batch_penalty",
+            update(),
+            [{"normaliser": 3.0, **strengths} for strengths in penalties],
+            droppable=lambda keywords: ["g"],
+        ),
         Case("clip_by_global_norm", ulp(4), [{"clip_norm": c} for c in (0.5, 1e6, np.inf)]),
         Case(
             "sgd_step",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnfast.protocol import OPS, Array, Backend
+from nnfast.protocol import OPS, PENALTIES, Array, Backend
 from nnfast.testing.case import Draw
 from nnfast.testing.cases import CASES
 from nnfast.testing.contract import run
@@ -20,7 +20,7 @@ Backward = Callable[..., Sequence[Array]]
 
 ELEMENTWISE = tuple(op for op in OPS if f"{op}_backward" in OPS and op != "dense")
 LOSSES = tuple(op for op, spec in OPS.items() if {"total", "dz"} <= {arg.name for arg in spec.args})
-DIFFERENTIABLE = (*ELEMENTWISE, "dense", *LOSSES, "penalty")
+DIFFERENTIABLE = (*ELEMENTWISE, "dense", *LOSSES, *PENALTIES)
 
 
 def check_gradient(backend: Backend, op: str, rng: np.random.Generator, rows: int, inputs: int, outputs: int) -> None:
@@ -28,8 +28,8 @@ def check_gradient(backend: Backend, op: str, rng: np.random.Generator, rows: in
     for keywords in CASES[op].keywords:
         if op == "dense":
             check_vjp(*_dense_pair(backend, keywords), dense_off_kinks(rng, rows, inputs, outputs), rng)
-        elif op == "penalty":
-            check_vjp(*_penalty_pair(backend, keywords), [off_kinks(rng.standard_normal(rows * inputs))], rng)
+        elif op in PENALTIES:
+            check_vjp(*_penalty_pair(backend, op, keywords), [off_kinks(rng.standard_normal(rows * inputs))], rng)
         elif op in LOSSES:
             for form in CASES[op].forms:
                 z, y = _loss_data(op, form, keywords, rng, (rows, inputs))
@@ -94,12 +94,12 @@ def _dense_pair(backend: Backend, keywords: Mapping[str, Any]) -> tuple[Forward,
     return forward, backward
 
 
-def _penalty_pair(backend: Backend, keywords: Mapping[str, Any]) -> tuple[Forward, Backward]:
+def _penalty_pair(backend: Backend, op: str, keywords: Mapping[str, Any]) -> tuple[Forward, Backward]:
     def forward(p: Array) -> Array:
-        return _run(backend, "penalty", keywords, {"P": p.size}, p=p, g=None, total=np.zeros(()))["total"]
+        return _run(backend, op, keywords, {"P": p.size}, p=p, g=None, total=np.zeros(()))["total"]
 
     def backward(dy: Array, p: Array) -> list[Array]:
-        got = _run(backend, "penalty", keywords, {"P": p.size}, p=p, g=np.zeros_like(p), total=np.zeros(()))
+        got = _run(backend, op, keywords, {"P": p.size}, p=p, g=np.zeros_like(p), total=np.zeros(()))
         return [got["g"] * dy]
 
     return forward, backward

@@ -73,7 +73,7 @@ def accumulated_step(model: Model, parts: list[Part], on_gradients: Any, *, pena
 
 def divided(program: Program, scalars: np.ndarray[Any, Any], parts: float) -> np.ndarray[Any, Any]:
     """The program's numbers, with the strengths of penalties shared out among the parts; among infinitely many, 0."""
-    strengths = {name for op in program.ops if op.name == "penalty" for _, name in op.scalars}
+    strengths = program.strengths
     shared = np.array([name in strengths for name in program.scalars], dtype=bool)
     return np.asarray(np.divide(scalars, parts, out=scalars.copy(), where=shared))
 

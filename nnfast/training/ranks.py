@@ -7,6 +7,7 @@ arrays through the buffer methods (`Allreduce`, `Allgather`, `Bcast`), never as 
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ __all__ = ["Ranks"]
 
 METHODS = ("Get_rank", "Get_size", "Dup", "Free", "Allreduce", "Allgather", "Bcast", "Abort")
 INTERRUPTED = "KeyboardInterrupt"
+LAST_WORDS = 0.3  # seconds that they have to arrive
 
 
 class Ranks:
@@ -124,12 +126,13 @@ class Ranks:
         """The others wait for a rank that will not come: MPI ends them all. Alone there is nobody to wait."""
         if self.size == 1:
             return
-        traceback.print_exception(error)
-        print(
+        told = "".join(traceback.format_exception(error))
+        told += (
             f"nnfast: rank {self.rank} of {self.size} failed in the midst of a training ({type(error).__name__}), so "
-            "the job is ended; resume= goes on from the last checkpoint",
-            file=sys.stderr,
-            flush=True,
+            "the job is ended; resume= goes on from the last checkpoint\n"
         )
         sys.stdout.flush()
+        sys.stderr.write(told)
+        sys.stderr.flush()
+        time.sleep(LAST_WORDS)  # with the job mpiexec ends too, and may not have passed on yet what was written
         self._given.Abort(1)

@@ -58,8 +58,7 @@ def _fitted():
     common = {"X": ROWS, "y": labels(), "verbose": _only(0)}
     yield method("Model.fit", "classifier", **(common | settings))
     no_ranks = {"comm": objects(always(None), none=False), "sharded": FLAG._replace(right=always(False))}
-    fit = method("Model.fit", "classifier", **common, **no_ranks)
-    yield fit._replace(ignores=(".history",))  # lists of rows without y are batches; see `_in_batches`
+    yield method("Model.fit", "classifier", **common, **no_ranks)
     yield method("Model.fit", "classifier", **common, class_weight=_class_weight())
     yield method("Model.fit", "classifier", **common, validation_data=VALIDATION, validation_split=_zero(0.2))
     share = number(0, 1, high_open=True, right=0.4).but(too_small=one_of(1e-6, 0.01), too_large=one_of(0.999, 0.99))

@@ -105,6 +105,7 @@ def _losses():
 
 def _updates():
     yield _named("penalty", p=ANY, l1=number(0), l2=number(0))
+    yield _named("batch_penalty", p=ANY, normaliser=number(0, low_open=True), l1=number(0), l2=number(0))
     clipped = in_place("P", "S").but("0-d")
     yield _named("clip_by_global_norm", g=clipped, clip_norm=number(0))
     g = _float("P", "S", fixed="PS", beside=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from importlib.util import find_spec
 
 import nnfast as nn
 from nnfast import (
@@ -36,6 +37,10 @@ MODULES = {
     "plots.": (plots,),
     "compat.": (nnfs,),
 }
+if find_spec("sklearn") is not None:
+    from nnfast import sklearn
+
+    MODULES["sklearn."] = (sklearn,)
 # Classes whose objects people hold, though they seldom write the name.
 OTHERS = {
     "": (predictor.Predictor, schedules.StepSchedule, metrics.Metric, initializers.Initializer),

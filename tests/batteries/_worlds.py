@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 
 import numpy as np
 
@@ -145,6 +146,17 @@ def _population(world: World):
     return made
 
 
+def _estimator(kind, y):
+    def make(world: World):
+        from nnfast import sklearn
+
+        with warnings.catch_warnings(action="ignore"):  # that it has not converged yet
+            settings = {"hidden_layer_sizes": (5,), "max_iter": 2, "random_state": 0, "backend": world.backend}
+            return getattr(sklearn, kind)(**settings).fit(X, y)
+
+    return make
+
+
 def _plateau():
     return nn.SGD(schedules.PiecewiseConstant([3, 5], [0.1, 0.01, 0.001]), momentum=0.9)
 
@@ -166,6 +178,8 @@ MAKERS = {
     "search": _trained(nn.SoftmaxCrossEntropy, Y, nn.RandomSearch, _one_layer),
     "fresh": lambda world: nn.Model(_one_layer(), nn.SoftmaxCrossEntropy(), nn.Adam(), backend=world.backend, rng=0),
     "population": _population,
+    "sklearn classifier": _estimator("MLPClassifier", Y),
+    "sklearn regressor": _estimator("MLPRegressor", T[:, 0]),
     "predictor": lambda world: world["classifier"].predictor(2),
     "own file": lambda world: _own_file(world),
     "history": lambda world: world["classifier"].history,

@@ -28,6 +28,7 @@ from batteries import (
     Figure,
     _call_book_model,
     _call_compat,
+    _call_estimators,
     _call_files,
     _call_fit,
     _call_functional,
@@ -62,6 +63,7 @@ MODULES = (
     _call_compat,
     _call_book_model,
     _call_population,
+    _call_estimators,
 )
 TARGETS: list[Target] = [target for module in MODULES for target in module.TARGETS]
 
@@ -151,7 +153,8 @@ def _try(number: int, worlds: dict[str, World], kernels: Kernels, *, loud: bool 
     rng = np.random.default_rng([SEED, number])
     world = worlds[sorted(worlds)[int(rng.integers(len(worlds)))]]
     draw = drawn(target, world, rng)
-    of_arrays = "array of" in fault or "other floats" in fault  # a list has neither memory nor a dtype to differ from
+    # A list has neither memory nor a dtype to differ from; and lists of rows without y are batches.
+    of_arrays = "array of" in fault or "other floats" in fault or fault == "None"
     given = _with_some_left_out(target, draw, name, lists=not of_arrays)
     given[name] = target.kinds[name].wrong[fault](draw, draw.right[name])
     before, ran = world.seen(target.uses, anew=False) | seen(given, "argument"), kernels.ran

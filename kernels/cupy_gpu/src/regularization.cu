@@ -6,6 +6,7 @@ struct Penalty {
     real* g;  // or null
     Number l1;
     Number l2;
+    Number normaliser;  // 1 for the penalty of a step
     Total total;
     Scratch scratch;
     index n;
@@ -19,10 +20,13 @@ struct Clip {
     int factor;  // which of the partial sums keeps what to multiply by: the one after those of the blocks of nnf_norm
 };
 
-// total += l1·Σ|p| + l2·Σp², g += l1·sign(p) + 2·l2·p, a term only where it is asked for: 0·inf is NaN
+// total += (l1·Σ|p| + l2·Σp²)/normaliser, g += (l1·sign(p) + 2·l2·p)/normaliser, a term only where it is asked for: 0·inf is NaN
 extern "C" __global__ void __launch_bounds__(256) nnf_penalty(const Penalty a) {
-    const double l1 = get(a.l1), l2 = get(a.l2);
+    double l1 = get(a.l1), l2 = get(a.l2);
     if (l1 == 0 && l2 == 0) return;
+    const double normaliser = get(a.normaliser);
+    if (l1 != 0) l1 /= normaliser;
+    if (l2 != 0) l2 /= normaliser;
     const real first = real(l1), second = real(2 * l2);
     const bool wide = aligned(a.p) && aligned(a.g);
     double sum = 0;

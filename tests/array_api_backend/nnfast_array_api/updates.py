@@ -6,7 +6,7 @@ import math
 
 from .arrays import double
 
-__all__ = ["adagrad_step", "adam_step", "clip_by_global_norm", "penalty", "rmsprop_step", "sgd_step"]
+__all__ = ["adagrad_step", "adam_step", "batch_penalty", "clip_by_global_norm", "penalty", "rmsprop_step", "sgd_step"]
 
 
 def penalty(p, g, total, *, l1, l2):
@@ -20,6 +20,10 @@ def penalty(p, g, total, *, l1, l2):
         total[...] = total + l2 * xp.sum(double(p) * double(p))
         if g is not None:
             g[...] = g + 2 * l2 * p
+
+
+def batch_penalty(p, g, total, *, normaliser, l1, l2):
+    penalty(p, g, total, l1=l1 / normaliser, l2=l2 / normaliser)
 
 
 def clip_by_global_norm(g, *, clip_norm):

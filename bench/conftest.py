@@ -106,10 +106,11 @@ def stand(request: pytest.FixtureRequest) -> Stand:
 
 
 @pytest.fixture(scope="module")
-def outcomes(stand: Stand) -> Iterator[dict[str, Any]]:
-    """What the groups of one suite came to, by title; processes are ended with the suite."""
+def outcomes(request: pytest.FixtureRequest, stand: Stand) -> Iterator[dict[str, Any]]:
+    """What the groups of one suite came to, by title. Processes go on to the next suite, unless they hold too much."""
     yield {}
-    stand.dismiss_all()
+    if getattr(request.module, "HEAVY", False):
+        stand.dismiss_all()
 
 
 @pytest.fixture

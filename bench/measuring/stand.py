@@ -138,7 +138,7 @@ class Stand:
         self._dismiss(*(key for key in self._crew if key[0] == who.key))
 
     def dismiss_all(self) -> None:
-        """End everybody's: the next suite begins with fresh processes."""
+        """End everybody's: the next group begins with fresh processes."""
         self._dismiss(*(key for key in self._crew if key[0] != METER.key))
 
     def _dismiss(self, *keys: tuple[str, int]) -> None:

@@ -24,7 +24,7 @@ BENCH = str(Path(__file__).parent.parent)
 CASE = "2-64-3, batch 300"
 KEEPS_COMPILED = ("numba", "torch_compiled", "tinygrad_jit")  # those whose compilers keep what they made on the disk
 COLD = "first step, nothing compiled yet"
-ROUNDS, SLOW = 3, 1.0  # what takes longer than SLOW seconds is started once, and counts
+ROUNDS, SLOW = 2, 1.0  # what takes longer than SLOW seconds is started once, and counts
 
 IMPORT = "import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
 WRONG = 3  # exit status of a process whose answer is not the right one

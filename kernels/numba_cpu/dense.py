@@ -34,6 +34,8 @@ from .transposing import transpose
 __all__ = ["dense", "dense_backward", "dense_block", "dense_block_backward", "dense_join", "dense_weights"]
 
 ROWS = 8  # summed in the working dtype before they enter a float64 sum
+# From where on a weight gradient gains by transposing x first (measured with AVX2, 0.4 to 0.97 of the time).
+MANY, WIDE, LARGE, TALL = 64, 256, 32_768, 48  # rows; outputs; elements of x; inputs that must be done at a time
 
 
 @jit
@@ -48,7 +50,7 @@ def _affine(x, w, b, y, relu, context):
     rows, inputs, outputs = x.shape[0], w.shape[0], b.size
     if _few(outputs, x) and inputs >= lanes(x):
         turned = scratch(context, x, inputs * outputs)
-        transpose(w, inputs, outputs, outputs, turned)
+        transpose(w, 0, inputs, outputs, outputs, turned)
         _dots(x, turned, b, y, rows, inputs, outputs, relu)
     else:
         multiply(
@@ -214,12 +216,21 @@ def dense_backward(activation: str) -> Any:
 
 @jit
 def _input_gradient(dz, w, inputs, outputs, length, dx, context):
-    """dx = dz·wᵀ; the rows of w are `length` elements apart"""
+    """dx = dz·wᵀ, or dxᵀ = w·dzᵀ where that has less to transpose; the rows of w are `length` elements apart"""
+    rows = dz.shape[0]
     turned = scratch(context, w, inputs * outputs)
-    transpose(w, inputs, outputs, length, turned)
+    if rows * (inputs + outputs) > inputs * outputs:
+        transpose(w, 0, inputs, outputs, length, turned)
+        multiply(
+            context, rows, inputs, outputs, dz, 0, outputs, 1, turned, 0, inputs, dx, 0, inputs, turned, 0, 0, 0, 0
+        )  # fmt: skip
+        return
+    at = rows * outputs
+    transpose(dz, 0, rows, outputs, outputs, turned)
     multiply(
-        context, dz.shape[0], inputs, outputs, dz, 0, outputs, 1, turned, 0, inputs, dx, 0, inputs, turned, 0, 0, 0, 0
+        context, inputs, rows, outputs, w, 0, length, 1, turned, 0, rows, turned, at, rows, turned, 0, 0, 0, 0
     )  # fmt: skip
+    transpose(turned, at, inputs, rows, rows, dx)
 
 
 @jit
@@ -232,10 +243,31 @@ def _weight_gradient(x, length, dz, dw, context):
         multiply(
             context, outputs, inputs, rows, dz, 0, 1, outputs, x, 0, length, turned, 0, inputs, dw, 0, 0, 0, 0
         )  # fmt: skip
-        transpose(turned, outputs, inputs, inputs, dw)
+        transpose(turned, 0, outputs, inputs, inputs, dw)
+    elif rows >= MANY and outputs >= WIDE and rows * inputs >= LARGE and rows * TALL <= outputs * inputs:
+        _turned_weight_gradient(x, length, dz, dw, context)
     else:
         multiply(
             context, inputs, outputs, rows, x, 0, 1, length, dz, 0, outputs, dw, 0, outputs, dw, 0, 0, 0, 0
+        )  # fmt: skip
+
+
+@jit
+def _turned_weight_gradient(x, length, dz, dw, context):
+    """The same with x transposed first, as much of it at a time as there is room for.
+
+    A tile reads some inputs of one row after the other: in place each would be on another page, and in the same few
+    sets of the cache where `length` is a power of two.
+    """
+    inputs, outputs = dw.shape
+    rows = dz.shape[0]
+    turned = scratch(context, x, inputs * outputs)
+    size = min(inputs, inputs * outputs // rows)
+    for i in range(0, inputs, size):
+        n = min(size, inputs - i)
+        transpose(x, i, rows, n, length, turned)
+        multiply(
+            context, n, outputs, rows, turned, 0, rows, 1, dz, 0, outputs, dw, i * outputs, outputs, dw, 0, 0, 0, 0
         )  # fmt: skip
 
 

@@ -31,13 +31,14 @@ __all__ = ["PACK_BYTES", "TALL", "multiply", "product"]
 # Vectors per tile: with 32 registers (AVX-512, ARM) 6·4 sums, 4 of B and one of A; with 16 registers 6·2, 2 and 1.
 WIDE = 4 if VECTOR_BYTES == 64 or sys.platform == "darwin" else 2
 TALL = 6
-PACKED = 192 if VECTOR_BYTES == 64 else 24  # rows that share a strip of B from which on copying it pays (measured)
-INNER = 1024  # the inner size is taken in pieces, so that a column of tiles of B stays in the second-level cache
+# Measured: rows that share a strip of B from which on copying it pays; how many strips are copied together; and the
+# pieces in which the inner size is taken, so that these strips stay in the second-level cache.
+PACKED, GROUP, INNER = (192, 1, 1024) if VECTOR_BYTES == 64 else (24, 8, 512)
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-PACK_BYTES = INNER * WIDE * VECTOR_BYTES  # of the memory for such a copy
+PACK_BYTES = INNER * GROUP * WIDE * VECTOR_BYTES  # of the memory for such a copy
 
 
 def _tile(rows: int, vectors: int, *, whole: bool) -> Any:
@@ -178,11 +179,22 @@ _strip_6, _strip_4, _strip_2, _strip_1 = _strip(TALL), _strip(4), _strip(2), _st
 
 
 @jit
+def _copy_strips(n, k, b, bo, ldb, pack):
+    """n columns of B, one strip after the other"""
+    step = WIDE * lanes(b)
+    for p in range(k):
+        for q in range(0, n, lanes(b)):
+            to = q // step * k * step + p * step + q % step
+            vstore(pack, to, vload_n(b, bo + p * ldb + q, n - q))
+
+
+@jit
 def _columns(m, n, k, a, ao, row, inner, b, bo, ldb, c, co, ldc, start, so, lds, has_start, relu, pack):
     """All columns, a few vectors at a time, for one piece of the inner size.
 
-    Where enough rows share it, that strip of B is first copied to `pack`, row after row: read in place, each of its
-    rows would begin on another page, and in the same few sets of the cache where ldb is a power of two.
+    Where enough rows share them, strips of B are first copied to `pack`, some at a time, each row after row: read in
+    place, each row of a strip would begin on another page, and in the same few sets of the cache where ldb is a power
+    of two.
     """
     step = WIDE * lanes(a)
     packed = m >= PACKED and ldb > step
@@ -191,10 +203,10 @@ def _columns(m, n, k, a, ao, row, inner, b, bo, ldb, c, co, ldc, start, so, lds,
     while j < n:
         w = step if n - j >= step else min(n - j, 2 * lanes(a))
         if packed:
-            for p in range(k):
-                for q in range(0, w, lanes(a)):
-                    vstore(pack, p * step + q, vload_n(b, bo + p * ldb + j + q, w - q))
-            source, place, stride = pack, 0, step
+            at = j % (GROUP * step)
+            if at == 0:
+                _copy_strips(min(n - j, GROUP * step), k, b, bo + j, ldb, pack)
+            source, place, stride = pack, at // step * k * step + at % step, step
         else:
             place = bo + j
         o, s = co + j, so + j
@@ -264,7 +276,7 @@ def _checked(context, m, n, k, a, ao, row, inner, b, bo, ldb, c, co, ldc, start,
             outside |= so < 0 or so + (m - 1) * lds + n > start.size
         if outside:
             raise IndexError("a matrix product reaches outside its arrays")
-    pack = np.empty(INNER * WIDE * lanes(a), a.dtype)
+    pack = np.empty(PACK_BYTES // a.itemsize, a.dtype)
     f, g, h, s = a.reshape(-1), b.reshape(-1), c.reshape(-1), start.reshape(-1)  # of one type, whatever their rank
     _tiles(m, n, k, f, ao, row, inner, g, bo, ldb, h, co, ldc, s, so, lds, has_start, relu, pack)
 

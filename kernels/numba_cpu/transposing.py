@@ -51,29 +51,29 @@ def _square(typing: Any, source: Any, at: Any, row: Any, target: Any, to: Any, c
 
 
 @jit
-def _by_squares(source, rows, columns, length, target):
+def _by_squares(source, at, rows, columns, length, target):
     width = lanes(source)
     whole_rows, whole_columns = rows // width * width, columns // width * width
     for i in range(0, whole_rows, width):
         for j in range(0, whole_columns, width):
-            _square(source, i * length + j, length, target, j * rows + i, rows)
-    _one_by_one(source, 0, rows, whole_columns, columns, rows, length, target)
-    _one_by_one(source, whole_rows, rows, 0, whole_columns, rows, length, target)
+            _square(source, at + i * length + j, length, target, j * rows + i, rows)
+    _one_by_one(source, at, 0, rows, whole_columns, columns, rows, length, target)
+    _one_by_one(source, at, whole_rows, rows, 0, whole_columns, rows, length, target)
 
 
 @jit
-def _one_by_one(source, first_row, last_row, first_column, last_column, rows, length, target):
+def _one_by_one(source, at, first_row, last_row, first_column, last_column, rows, length, target):
     s, t = source.reshape(-1), target.reshape(-1)
     for i in range(first_row, last_row):
         for j in range(first_column, last_column):
-            t[j * rows + i] = s[i * length + j]
+            t[j * rows + i] = s[at + i * length + j]
 
 
 @jit
-def _checked(source, rows, columns, length, target):
-    _one_by_one(source, 0, rows, 0, columns, rows, length, target)
+def _checked(source, at, rows, columns, length, target):
+    _one_by_one(source, at, 0, rows, 0, columns, rows, length, target)
 
 
-# transpose(source, rows, columns, length, target): the flat array `target` (columns, rows) becomes the first `columns`
-# columns of `source`, whose rows are `length` elements apart, transposed.
+# transpose(source, at, rows, columns, length, target): the flat array `target` (columns, rows) becomes what begins at
+# element `at` of `source`, `columns` columns of rows that are `length` elements apart, transposed.
 transpose = _by_squares if COMPILED else _checked

@@ -7,7 +7,7 @@ through a clock that shows what the contender's own clock showed. Statistics and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,11 @@ def stand(request: pytest.FixtureRequest) -> Stand:
 
 
 @pytest.fixture(scope="module")
-def outcomes(request: pytest.FixtureRequest, stand: Stand) -> Iterator[dict[str, Any]]:
-    """What the groups of one suite came to, by title. Processes go on to the next suite, unless they hold too much."""
-    yield {}
-    if getattr(request.module, "HEAVY", False):
+def outcomes(request: pytest.FixtureRequest, stand: Stand) -> dict[str, Any]:
+    """What the groups of one suite came to, by title. Processes go on to the next suite, unless that says FRESH."""
+    if getattr(request.module, "FRESH", False):
         stand.dismiss_all()
+    return {}
 
 
 @pytest.fixture

@@ -217,6 +217,19 @@ def show(found: dict[int, dict]) -> None:
         steps = steps_of(found, name)
         for network in REMOTE:
             print(f"{name:<8}  {network.name:<34}{_pays(name, steps, network):>12}")
+    _break_even(found)
+
+
+def _break_even(found: dict[int, dict]) -> None:
+    """Two ranks save half of 6·n·B/S seconds, and pay about 2·α + 4·n·β."""
+    speed = 6 * parameters(NETWORKS["large"]) * BATCH / steps_of(found, "large")[BATCH]
+    print(
+        f"\nTwo ranks beat one where B and n·B are above these (S = {1e-9 * speed:.0f}·10⁹ FLOP/s, the large model's)"
+    )
+    print(f"{'over':<34}{'B > 4/3·β·S':>14}{'n·B > 2/3·α·S':>16}")
+    for network in REMOTE:
+        rows, both = 4 / 3 * network.beta * speed, 2 / 3 * network.alpha * speed
+        print(f"{network.name:<34}{rows:>14,.0f}{both:>16,.0f}")
 
 
 def _pays(name: str, steps: dict[int, float], network: Network) -> str:

@@ -48,9 +48,7 @@ if TYPE_CHECKING:
     )
     from nnfast.checkpoint import load
     from nnfast.errors import BackendUnavailable, CheckpointError
-    from nnfast.exchange.keras_models import from_keras
-    from nnfast.exchange.onnx_reader import from_onnx
-    from nnfast.exchange.torch_models import from_torch
+    from nnfast.exchange.readers import from_keras, from_onnx, from_torch
     from nnfast.history import History
     from nnfast.layers import (
         ELU,
@@ -99,9 +97,7 @@ _HOMES = {
     ],
     "checkpoint": ["load"],
     "errors": ["BackendUnavailable", "CheckpointError"],
-    "exchange.keras_models": ["from_keras"],
-    "exchange.onnx_reader": ["from_onnx"],
-    "exchange.torch_models": ["from_torch"],
+    "exchange.readers": ["from_keras", "from_onnx", "from_torch"],
     "history": ["History"],
     "layers": [
         *["Dense", "Dropout", "ELU", "GELU", "Layer", "LeakyReLU", "Linear", "PythonLayer", "ReLU", "SiLU", "Sigmoid"],

@@ -29,7 +29,7 @@ ROUNDS, SLOW = 2, 4.0  # what takes longer than SLOW seconds is run once
 NOTHING_TO_COMPILE = ("book", "numpy")
 DIGITS_ROUNDS, DIGITS_SLOW, LIMIT_EPOCHS = 3, 1.5, 60
 NOT_IN_DIGITS = ("tinygrad_jit",)  # it compiles for a quarter of a minute, and takes ten times as long as others
-COMPANY = {"2-64-3, batch 300": 10_000, "784-128-10, batch 128": 200}  # epochs
+COMPANY = {"2-64-3, batch 300": 10_000, "784-128-10, batch 128": 100}  # epochs
 COMPANY_ROUNDS = 5
 
 

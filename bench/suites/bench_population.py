@@ -18,6 +18,7 @@ from measuring.stand import Contender, Stand
 from measuring.workers import Worker
 
 SUITE = "population"
+FRESH = True  # at the end of the suite before, every process holds a network of gigabytes
 CASES = ("256 × 2-64-3, batch 300", "1024 × 8-32-32-2, batch 64, 256 rows")
 QUICK = ("8 × 2-64-3, batch 300",)
 FEW = "16 × 2-64-3, batch 300"  # with everybody

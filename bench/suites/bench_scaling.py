@@ -21,7 +21,6 @@ ROWS, ROWS_WIDTHS, ROWS_BATCH = (1_000, 10_000, 100_000, 1_000_000, 10_000_000),
 # Widths of two hidden layers, so that there are about 10³, 10⁴, … 10⁸ parameters.
 WIDTHS = {1_000: 24, 10_000: 92, 100_000: 308, 1_000_000: 992, 10_000_000: 3_154, 100_000_000: 9_992}
 PARAMETERS_BATCH = 64
-HEAVY = True  # at the end every process holds a network of gigabytes
 # From so many rows or parameters on these are left out: one round would take minutes.
 TOO_MANY_ROWS = {"scikit_learn": 1_000_000, "torch_eager": 10_000_000, "numpy": 10_000_000}
 TOO_MANY_PARAMETERS = {"scikit_learn": 100_000_000, "numpy": 100_000_000}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ CASE = "2-64-3, batch 300"
 KEEPS_COMPILED = ("numba", "torch_compiled", "tinygrad_jit")  # those whose compilers keep what they made on the disk
 COLD = "first step, nothing compiled yet"
 ROUNDS, SLOW = 2, 1.0  # what takes longer than SLOW seconds is started once, and counts
+PATIENCE = 3.0  # seconds: who takes longer until a step is made, imports included, is started once after the first time
 
 IMPORT = "import time; begin = time.perf_counter(); import {module}; print(time.perf_counter() - begin)"
 WRONG = 3  # exit status of a process whose answer is not the right one
@@ -88,16 +90,21 @@ def measure(group: Group, taking: Sequence[Contender], stand: Stand) -> Mapping[
     cold, quick, imports = group.section == COLD, stand.settings.quick, group.section == "import"
     outcomes: dict[str, Outcome] = {}
     times: dict[str, list[float]] = {who.key: [] for who in taking}
+    whole: dict[str, float] = {}  # seconds of each one's last process
     for r in range(1 if cold or quick else 1 + ROUNDS):
         for who in taking:
             if who.key in outcomes or max(times[who.key], default=0.0) > SLOW:
                 continue
+            if r > 1 and whole[who.key] > PATIENCE:
+                continue
+            begin = time.perf_counter()
             try:
                 seconds = _start(who, stand, *(["prove"] if r == 0 and not cold else []))
             except subprocess.CalledProcessError as error:
                 words = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
                 outcomes[who.key] = (Refused if who.nnfast or error.returncode == WRONG else LeftOut)(words)
                 continue
+            whole[who.key] = time.perf_counter() - begin
             # The first round fills the caches; to who is slow even so, what it read from the disk makes no difference.
             if r > 0 or cold or quick or (seconds > SLOW and not imports):
                 times[who.key].append(seconds)

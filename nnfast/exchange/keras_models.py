@@ -6,19 +6,16 @@ Keras is not imported: the layers that are handed over say what they are in `get
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nnfast import layers
 from nnfast.errors import DTypeError, NnfastError, OptionError
-from nnfast.exchange.building import dense, model_of
+from nnfast.exchange.building import dense
 from nnfast.layers.base import Layer
 
-if TYPE_CHECKING:
-    from nnfast.model import Model
-
-__all__ = ["from_keras"]
+__all__ = ["layers_of"]
 
 _NAMED: dict[str, Any] = {
     "relu": layers.ReLU,
@@ -36,18 +33,8 @@ _PASSING = ("InputLayer", "Flatten")
 _REGULARIZERS = ("L1", "L2", "L1L2", "l1", "l2", "l1_l2")
 
 
-def from_keras(
-    model: Any, loss: Any = None, optimizer: Any = None, metrics: Any = (), *, backend: Any = None, dtype: Any = None
-) -> Model:
-    """The nnfast model of a built `keras.Sequential`: weights copied, activations as layers of their own.
-
-    Known are Dense (activation by name), Activation, ReLU, LeakyReLU, ELU, Softmax, Dropout, Normalization, Flatten
-    (of rows, which changes nothing) and InputLayer. L1 and L2 regularizers become the penalties of `Dense`; without a
-    bias it is 0. loss, optimizer and metrics are as for `Model`, which without them only predicts; a loss on logits
-    takes the place of a last softmax or sigmoid. dtype: that of the weights unless given.
-
-    Raises OptionError naming the layer that nnfast does not have, DTypeError for what is no Sequential.
-    """
+def layers_of(model: Any, *, mixed: bool) -> tuple[list[Layer], str]:
+    """The layers of a Sequential, and their dtype; `mixed` says whether there may be several."""
     if type(model).__name__ != "Sequential" or not hasattr(model, "layers"):
         raise DTypeError(f"model is {model!r}; expected a keras.Sequential")
     made: list[Layer] = []
@@ -57,9 +44,9 @@ def from_keras(
             made += _layers(layer, kinds)
         except NnfastError as error:
             raise OptionError(f"layer {layer.name!r}, {type(layer).__name__}, cannot be taken over: {error}") from error
-    if len(kinds) > 1 and dtype is None:
+    if len(kinds) > 1 and not mixed:
         raise DTypeError(f"the weights are of {' and '.join(sorted(kinds))}; choose one with dtype=")
-    return model_of(made, loss, optimizer, metrics, backend, dtype or (kinds.pop() if kinds else "float32"))
+    return made, kinds.pop() if kinds else "float32"
 
 
 def _layers(layer: Any, kinds: set[str]) -> list[Layer]:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nnfast import layers
 from nnfast.errors import CheckpointError, NnfastError, OptionError
-from nnfast.exchange.building import dense, model_of
+from nnfast.exchange.building import dense
 from nnfast.exchange.onnx_graph import Found, Graph, refused
 from nnfast.exchange.onnx_writer import imported
 from nnfast.layers.base import Layer
 from nnfast.storage.files import as_path, reading
 
-if TYPE_CHECKING:
-    from nnfast.model import Model
-
-__all__ = ["from_onnx"]
+__all__ = ["layers_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -36,26 +33,8 @@ _ACTIVATIONS: dict[str, Callable[[Mapping[str, Any]], Layer]] = {
 }
 
 
-def from_onnx(
-    path: Any,
-    loss: Any = None,
-    optimizer: Any = None,
-    metrics: Any = (),
-    *,
-    output: str | None = None,
-    backend: Any = None,
-    dtype: Any = None,
-) -> Model:
-    """The model of an ONNX file (or `onnx.ModelProto`) that holds a dense network.
-
-    Read are Gemm, MatMul, Add, Sub, Mul and Div with constants, the activations that nnfast has (GELU and SiLU also as
-    PyTorch writes them out), Identity, Dropout, Cast, and Flatten or Reshape to rows; a difference and a quotient
-    before a product become `Standardize`. `output` names the output to follow, by default the only one. loss,
-    optimizer and metrics are as for `Model`; a loss on logits takes the place of a last softmax or sigmoid. dtype: as
-    in the file unless given. Needs the package onnx.
-
-    Raises OptionError naming the first node that is not understood, CheckpointError for a file that is no ONNX.
-    """
+def layers_of(path: Any, output: str | None) -> tuple[list[Layer], str]:
+    """The layers of a file or a ModelProto, up to this output, and their dtype."""
     onnx = imported()
     proto = path if isinstance(path, onnx.ModelProto) else _read(onnx, as_path(path))
     graph = Graph(onnx, proto.graph)
@@ -63,9 +42,7 @@ def from_onnx(
     made = _Layers()
     for found in chain:
         made.take(found)
-    finished = made.finish()
-    kind = made.dtype if dtype is None else dtype
-    return model_of(finished, loss, optimizer, metrics, backend, kind)
+    return made.finish(), made.dtype
 
 
 def _read(onnx: Any, name: str) -> Any:

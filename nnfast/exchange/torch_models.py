@@ -12,7 +12,7 @@ import numpy as np
 
 from nnfast import layers
 from nnfast.errors import DTypeError, NnfastError, OptionError
-from nnfast.exchange.building import dense, model_of
+from nnfast.exchange.building import dense
 from nnfast.exchange.chain import IDLE, checked_model
 from nnfast.layers.base import Layer
 from nnfast.validation import flag, host_array
@@ -20,7 +20,7 @@ from nnfast.validation import flag, host_array
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["from_torch", "to_torch"]
+__all__ = ["layers_of", "to_torch"]
 
 # What PyTorch's modules become; a setting with which one differs from nnfast's is refused.
 _ACTIVATIONS: dict[str, Callable[[Any], Layer]] = {
@@ -47,18 +47,8 @@ _HINTS = {
 }
 
 
-def from_torch(
-    module: Any, loss: Any = None, optimizer: Any = None, metrics: Any = (), *, backend: Any = None, dtype: Any = None
-) -> Model:
-    """The model of a `torch.nn.Sequential` (or a single Linear): weights copied, one layer for each module.
-
-    Known are Linear, ReLU, LeakyReLU, ELU, GELU (exact), SiLU, Softplus, Sigmoid, Tanh, Softmax, Dropout, Identity and
-    Flatten (of rows, which changes nothing), in nested Sequentials too. Without a bias it is 0; a Linear without
-    `requires_grad` is frozen. loss, optimizer and metrics are as for `Model`, which without them only predicts; a loss
-    on logits takes the place of a last Softmax or Sigmoid. dtype: the module's unless given.
-
-    Raises OptionError naming the module that nnfast does not have, DTypeError for what is no module.
-    """
+def layers_of(module: Any) -> tuple[list[Layer], str]:
+    """The layers of a module, and their dtype."""
     made: list[Layer] = []
     kinds: set[str] = set()
     for name, part in _parts(module, type(module).__name__):
@@ -73,7 +63,7 @@ def from_torch(
         made.append(layer)
     if len(kinds) > 1:
         raise DTypeError(f"the module mixes {' and '.join(sorted(kinds))}; use .float() or .double() on it first")
-    return model_of(made, loss, optimizer, metrics, backend, dtype or (kinds.pop() if kinds else "float32"))
+    return made, kinds.pop() if kinds else "float32"
 
 
 def _parts(module: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -30,6 +30,9 @@ VMATH = "kernels/numba_cpu/vmath.py"
 COEFFICIENT = "0.500000006199992108", "0.510000006199992108"  # of the exponential function: a helper of activations
 
 
+PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096  # bytes
+
+
 def battery(thorough):
     with tempfile.TemporaryDirectory() as folder:
         ground, repeats = Ground(Path(folder)), 8 if thorough else 1
@@ -146,14 +149,20 @@ class Ground:
     def _full(self, seed):
         """A disk in memory, with room for all files but a part of one; no other process sees it."""
         draw, place = random.Random(seed), self.copy()
-        any_file(place, draw).unlink()
-        pages = sum(-(-path.stat().st_size // 4096) for path in place.iterdir()) + 2  # its two folders are one each
+        missing = any_file(place, draw)
+        free = draw.randrange(-(-missing.stat().st_size // PAGE))  # pages; the file has more
+        missing.unlink()
+        pages = sum(-(-path.stat().st_size // PAGE) for path in place.iterdir()) + 16
         disk = self.new_folder()
         disk.mkdir()
-        script = f'mount -t tmpfs -o size={pages * 4}k,mode=700 none "{disk}" && cp -a "{place}" "{disk}" && exec "$@"'
+        script = f"""
+            mount -t tmpfs -o size={pages * PAGE},mode=700 none "{disk}" && cp -a "{place}" "{disk}" || exit 1
+            dd if=/dev/zero of="{disk}/rest" bs={PAGE} 2>/dev/null
+            truncate -s -{free * PAGE} "{disk}/rest" && exec "$@"
+        """
         before = ("unshare", "--mount", "sh", "-c", script, "sh")
         answer = self.ask(cache=disk, before=before)
-        wrong = self.wrong(f"seed {seed}, a disk of {pages} pages", answer)
+        wrong = self.wrong(f"seed {seed}, a disk with {free} free pages", answer)
         return 1, wrong if answer.warnings else [*wrong, f"seed {seed}: the disk was not full"]
 
     # ---- what went wrong --------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_models import X, Y, classifier
@@ -72,5 +74,22 @@ def test_a_cluster_of_dask(alone, monkeypatch):
         joblib.parallel_config("dask"),
     ):
         found = swept()
+    assert [threads for _, _, threads in found] == [1] * len(RATES)
+    assert_same(found, alone)
+
+
+@pytest.mark.filterwarnings("default")  # Ray leaves files and sockets to the end of the process
+def test_a_cluster_of_ray(alone, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
+    ray_joblib = pytest.importorskip("ray.util.joblib", exc_type=ImportError)
+    monkeypatch.delenv("NNFAST_NUM_THREADS", raising=False)
+    here = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=here)
+    try:
+        ray_joblib.register_ray()
+        with joblib.parallel_config("ray", n_jobs=2):
+            found = swept()
+    finally:
+        ray.shutdown()
     assert [threads for _, _, threads in found] == [1] * len(RATES)
     assert_same(found, alone)

@@ -19,6 +19,8 @@ COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2"]
 compiles = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler here: cc, gcc or clang")
 
+CPP = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+
 # Rows come in as text and go out as text, exact in both directions.
 MAIN = """
 #include <stdio.h>
@@ -44,7 +46,7 @@ int main(void)
 """
 
 
-def run(model, folder, X, prefix="net", flags=(), **options):
+def run(model, folder, X, prefix="net", flags=(), compiler=(COMPILER, *FLAGS), **options):
     """What the compiled header gives for these rows, and the bytes of stack that it says it takes."""
     dtype = np.dtype(options.get("dtype") or model.dtype)
     model.to_c(folder / "net.h", prefix=prefix, **options)
@@ -52,7 +54,7 @@ def run(model, folder, X, prefix="net", flags=(), **options):
     (folder / "main.c").write_text(MAIN.format(real=real, upper=prefix.upper(), prefix=prefix))
     program = str(folder / "main")
     done = subprocess.run(
-        [COMPILER, *FLAGS, *flags, str(folder / "main.c"), "-o", program, "-lm"], capture_output=True, text=True
+        [*compiler, *flags, str(folder / "main.c"), "-o", program, "-lm"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     rows = "\n".join(" ".join(repr(float(v)) for v in row) for row in np.asarray(X, dtype))
@@ -72,6 +74,14 @@ def test_every_layer(name, fold, dtype, tmp_path):
     model = network(LAYERS[name](), dtype=dtype.name)
     got, _ = run(model, tmp_path, X, fold=fold)
     assert_close(got, model.predict(X), dtype.name)
+
+
+@pytest.mark.skipif(CPP is None, reason="there is no C++ compiler here: c++, g++ or clang++")
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_header_is_cpp_too(name, tmp_path):
+    model = network(LAYERS[name](), dtype="float32")
+    got, _ = run(model, tmp_path, X, compiler=(CPP, "-x", "c++", "-std=c++17", *FLAGS[1:]))
+    assert_close(got, model.predict(X), "float32")
 
 
 @compiles

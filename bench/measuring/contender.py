@@ -34,6 +34,10 @@ class Contender:
         """CPU seconds since the last answer."""
         return time.process_time() - self.rested
 
+    def load(self, module: str) -> None:
+        """Import what the subjects of a module need."""
+        importlib.import_module(module)
+
     def make(self, module: str, function: str, *args: Any) -> tuple[float, float]:
         """Build a subject; seconds for its imports, and for building it."""
         begin = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -110,6 +111,12 @@ def timed(
             stand.dismiss(who)
             return Refused(str(error)) if who.nnfast else LeftOut(str(error))
 
+    def load(who: Contender) -> None:
+        with suppress(Failed):  # it will say so again when it is made ready
+            stand.worker(who, threads).ask("load", who.module)
+
+    with ThreadPoolExecutor(stand.settings.threads) as pool:
+        list(pool.map(load, taking))
     with ThreadPoolExecutor(stand.settings.threads if together else 1) as pool:
         infos = dict(zip((who.key for who in taking), pool.map(prepare, taking), strict=True))
     workers = {who.key: stand.worker(who, threads) for who in taking if isinstance(infos[who.key], dict)}

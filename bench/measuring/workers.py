@@ -37,7 +37,10 @@ SETTINGS = (
 )
 
 
-LONGEST_SPIN = 0.3  # seconds; OpenBLAS was seen to spin for 0.11, OpenMP for 0.01
+# OpenBLAS's threads spin for 2^n cycles after each product: 8 ms, longer than any pause within a step. By default n is
+# 28, and everybody would wait for 110 ms after each turn of theirs.
+OPENBLAS_SPIN = {"OPENBLAS_THREAD_TIMEOUT": "24"}
+LONGEST_SPIN = 0.3  # seconds; OpenMP was seen to spin for 0.01
 SHORTEST_LOOK, LOOK = 0.003, 0.01  # seconds that one looks
 SPINNING = 0.2  # of that time, in which the processor was busy
 
@@ -55,7 +58,7 @@ def allowed_cpus(threads: int) -> list[int]:
 
 def environment(threads: int, **extra: str) -> dict[str, str]:
     """The environment of a contender: the same number of threads for every library that reads it there."""
-    return os.environ | {name: str(threads) for name in SETTINGS} | {"KERAS_BACKEND": "jax"} | extra
+    return os.environ | {name: str(threads) for name in SETTINGS} | {"KERAS_BACKEND": "jax"} | OPENBLAS_SPIN | extra
 
 
 def caches_in(folder: str) -> dict[str, str]:

@@ -29,7 +29,7 @@ TOO_MANY_PARAMETERS = {"scikit_learn": 100_000_000, "numpy": 100_000_000}
 def groups(stand: Stand) -> Iterator[Group]:
     quick = stand.settings.quick
     taking = stand.contenders(ours="nnfast_fit", kind="train", twin=False, only=PEERS)
-    pace = stand.settings.pace(5, 0.03, 1.5)
+    pace = stand.settings.pace(5, 0.03, 2.0)
     for name in THREADED[1:] if quick else THREADED:
         for n in range(1, stand.settings.threads + 1):
             yield training(SUITE, "threads", name, taking, pace, axis="threads", x=n, threads=n)

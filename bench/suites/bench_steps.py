@@ -27,7 +27,7 @@ WIDTHS, WIDE_BATCH = (16, 64, 256, 1024, 2048), 128
 def groups(stand: Stand) -> Iterator[Group]:
     quick = stand.settings.quick
     everybody = stand.contenders(ours="nnfast_fit", kind="train")
-    pace = stand.settings.pace(7, 0.05, 6.0)
+    pace = stand.settings.pace(7, 0.05, 8.0)
     for name in QUICK if quick else NETWORKS:
         taking = [who for who in everybody if stand.settings.peers or name in SOME.get(who.name, (name,))]
         yield training(SUITE, "networks", name, taking, pace)

@@ -299,3 +299,23 @@ def test_what_pytorch_writes(tmp_path):
                 )
             got = nn.from_onnx(tmp_path / "t.onnx", backend="numpy").predict(ROWS)
             np.testing.assert_allclose(got, module(torch.from_numpy(ROWS)).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_new_exporter_of_pytorch_writes(tmp_path):
+    """It writes Softplus as a choice between two branches: that is no chain, and refused by name."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    made = torch.nn
+    for activation in (made.ReLU(), made.GELU(), made.SiLU(), made.ELU(0.7), made.Softmax(1), made.Softplus()):
+        module = made.Sequential(made.Linear(5, 4), activation, made.Linear(4, 3, bias=False)).eval()
+        batch = ({0: torch.export.Dim("batch")},)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            given = {"dynamo": True, "dynamic_shapes": batch, "verbose": False}
+            torch.onnx.export(module, (torch.zeros(2, 5),), str(tmp_path / "t.onnx"), **given)
+        if isinstance(activation, made.Softplus):
+            with pytest.raises(OptionError, match="Where"):
+                nn.from_onnx(tmp_path / "t.onnx", backend="numpy")
+            continue
+        got = nn.from_onnx(tmp_path / "t.onnx", backend="numpy").predict(ROWS)
+        np.testing.assert_allclose(got, module(torch.from_numpy(ROWS)).detach().numpy(), rtol=1e-4, atol=1e-5)

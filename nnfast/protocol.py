@@ -18,6 +18,7 @@ read-only. Kernels do not validate: `nnfast.functional` and `nnfast.Model` do, o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -82,7 +83,7 @@ class Buffer(NamedTuple):
     @property
     def width(self) -> int:
         """Elements per row for a buffer with rows, else elements in all."""
-        return int(np.prod([n for n in self.shape if not isinstance(n, str)], dtype=np.int64))
+        return math.prod(n for n in self.shape if not isinstance(n, str))
 
 
 class Op(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -87,7 +86,6 @@ class Stand:
         self.caches = {} if settings.quick else caches_in(self.folder("caches"))
         self._crew: dict[tuple[str, int], tuple[Worker, Workers]] = {}
         self._limits: dict[str, float] = {}
-        self._done: set[str] = set()
         self._bandwidths: dict[int, float] = {}
 
     def close(self) -> None:
@@ -99,12 +97,6 @@ class Stand:
         if name not in self._folders:
             self._folders[name] = self._exit.enter_context(TemporaryDirectory(prefix=f"nnfast-bench-{name}-"))
         return self._folders[name]
-
-    def once(self, what: str, work: Callable[[], None]) -> None:
-        """Do this work now, unless it was done in this run."""
-        if what not in self._done:
-            self._done.add(what)
-            work()
 
     # ---- who takes part ---------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ at the bandwidth measured for its size, or compute at the BLAS peak.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -64,8 +63,6 @@ def _kernels(stand: Stand) -> Iterator[Group]:
 
 
 def measure_kernel(each: KernelCase, taking: Sequence[Contender], stand: Stand) -> Mapping[str, Outcome]:
-    if not stand.settings.quick:
-        stand.once("kernels are compiled", lambda: _compile(taking, stand))
     judged, right = _judged(each)
 
     def ready(who: Contender, worker: Worker) -> dict[str, Any]:
@@ -76,27 +73,6 @@ def measure_kernel(each: KernelCase, taking: Sequence[Contender], stand: Stand) 
         return {"op": each.op, "size": each.size}
 
     return timed(stand, taking, ready, stand.settings.pace(5, 0.004, 0.5))
-
-
-def _compile(taking: Sequence[Contender], stand: Stand) -> None:
-    """All kernels, each by one of a backend's two processes, at the same time; the other finds it on the disk."""
-    twins = [who for who in taking if who.twin]
-    pairs = [(who, each) for twin in twins for who, each in _halves(taking, twin.name)]
-
-    def some(who: Contender, cases: Sequence[KernelCase]) -> None:
-        worker = stand.worker(who)
-        for each in cases:
-            worker.make(who.module, "subject", each, *who.args)
-            worker.run(1)
-
-    with ThreadPoolExecutor(stand.settings.threads) as pool:
-        for done in [pool.submit(some, *pair) for pair in pairs]:
-            done.result()
-
-
-def _halves(taking: Sequence[Contender], name: str) -> list[tuple[Contender, list[KernelCase]]]:
-    cases = list(kernel_cases(("small",)))
-    return [(who, cases[i::2]) for i, who in enumerate(who for who in taking if who.name == name)]
 
 
 def _judged(each: KernelCase) -> tuple[Any, Any]:

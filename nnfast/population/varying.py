@@ -151,5 +151,6 @@ class Varying:
 
 def penalized(program: Program, scalars: Array) -> Array:
     """(n,) bool: whether any penalty of the Program has a strength other than 0."""
-    columns = [i for i, name in enumerate(program.scalars) if name in program.strengths]
+    strengths = program.strengths
+    columns = [i for i, name in enumerate(program.scalars) if name in strengths]
     return np.asarray((scalars[:, columns] != 0).any(axis=1))

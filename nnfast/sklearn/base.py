@@ -173,7 +173,7 @@ class BaseMLP(BaseEstimator):
         targets, constant = self._targets(y, network.model.dtype)
         data = Data(network.model, self._in_dtype(X), targets, weight, self._rows_per_batch(len(X)))
         orders = RowOrders(self._random_state, len(X)) if self.shuffle else None
-        optimizer = make(self)
+        fresh = make(self) if not incremental or network.optimizer is None else None
 
         def score() -> float:
             assert held is not None
@@ -181,8 +181,8 @@ class BaseMLP(BaseEstimator):
             return self._score_outputs(network.predict(X_held), y_held, weight_held)
 
         def train() -> None:
-            if not incremental or network.optimizer is None:
-                network.begin(optimizer)
+            if fresh is not None:
+                network.begin(fresh)
             stopping.continue_record(self)
             descent = Descent(network, data, self.alpha, orders, constant)
             stopping.descend(self, descent, None if held is None else score, incremental=incremental)

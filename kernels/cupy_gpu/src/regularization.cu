@@ -20,7 +20,8 @@ struct Clip {
     int factor;  // which of the partial sums keeps what to multiply by: the one after those of the blocks of nnf_norm
 };
 
-// total += (l1·Σ|p| + l2·Σp²)/normaliser, g += (l1·sign(p) + 2·l2·p)/normaliser, a term only where it is asked for: 0·inf is NaN
+// total += (l1·Σ|p| + l2·Σp²)/normaliser, g += (l1·sign(p) + 2·l2·p)/normaliser
+// A term only where it is asked for: 0·inf is NaN.
 extern "C" __global__ void __launch_bounds__(256) nnf_penalty(const Penalty a) {
     double l1 = get(a.l1), l2 = get(a.l2);
     if (l1 == 0 && l2 == 0) return;

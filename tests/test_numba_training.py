@@ -470,22 +470,34 @@ def test_a_copied_predictor_has_its_own_memory():
         copy.deepcopy(runner)
 
 
+def talkative(x, y):
+    print("rows", x.shape[0])
+    y[...] = x
+
+
 @compiled
-def test_an_own_body_that_does_not_compile_is_named():
-    spec = nn.OpSpec("hopeless", "x[N,I] -> y[N,I]")
+@pytest.mark.parametrize(
+    ("name", "body", "reason"),
+    [
+        ("hopeless", lambda x, y: undefined_name(x), "[^\x1b]*undefined"),  # noqa: F821
+        ("talkative", talkative, "it uses Python objects"),
+    ],
+)
+def test_an_own_body_that_does_not_compile_is_named(name, body, reason):
+    spec = nn.OpSpec(name, "x[N,I] -> y[N,I]")
 
     def reference(x, y):
         y[...] = x
 
-    nn.register_op(spec, reference=reference, numba=lambda x, y: undefined_name(x))  # noqa: F821
+    nn.register_op(spec, reference=reference, numba=body)
 
     class Hopeless(nn.Layer):
         def lower(self, b):
-            b.forward("hopeless", b.x, b.output(b.x.width))
+            b.forward(name, b.x, b.output(b.x.width))
 
     model = nn.Model([nn.Dense(2, 3), Hopeless()], backend="numba", rng=0)
     try:
-        with pytest.raises(nn.errors.OptionError, match=r"op 'hopeless': its numba body does not compile: .*undefined"):
+        with pytest.raises(nn.errors.OptionError, match=f"op {name!r}: its numba body does not compile: {reason}"):
             model.predict(X)
     finally:
-        del nn.protocol.OPS["hopeless"], nn.protocol.CUSTOM["hopeless"]
+        del nn.protocol.OPS[name], nn.protocol.CUSTOM[name]

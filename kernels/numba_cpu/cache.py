@@ -31,11 +31,13 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 import numpy as np
+from numba.core.errors import UnsupportedError
 
 from nnfast.protocol import OpSpec
 
 from . import cache_files
 from .modes import COMPILED
+from .parts import NO_PYTHON
 
 __all__ = ["Compiled", "Statistics", "clear", "compile_cfunc", "folder", "on_first_compile", "statistics"]
 
@@ -189,6 +191,8 @@ def _linked_alone(place: Path | None, name: str, key: str, function: Any) -> Com
         compiled = _link(*code)._replace(from_disk=False)
         if place and source_stamp() == _STAMP:  # else they are being edited, and nobody knows which ones were compiled
             _store(place, name, code)
+    except UnsupportedError:  # it would end in the middle, and only say so
+        raise
     except Exception as error:
         if place:
             _process.warn("store", f"{key!r} is compiled, but not kept in {place}: {_reason(error)}")
@@ -273,7 +277,7 @@ def _object_code(function: Any) -> tuple[str, list[str], bytes]:
     if any(value.name.startswith("numba.dynamic.globals") for value in values):
         raise ValueError("it holds an address of this process")
     if b"missing Environment" in code:  # the text of a check that stands before every use of them
-        raise ValueError("it uses Python objects (print, or an exception with arguments that it computes)")
+        raise UnsupportedError(NO_PYTHON)
     symbols = [value.name for value in values if value.is_declaration and not value.name.startswith("llvm.")]
     _check(symbols, code)
     return function.native_name, symbols, code

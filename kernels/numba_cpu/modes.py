@@ -7,10 +7,12 @@ are called from Python one by one, so that an exception inside them is seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numba
+
+from . import parts
 
 __all__ = ["CHECKED", "COMPILED", "OPTIONS", "PLAIN", "inlined", "jit"]
 
@@ -26,10 +28,14 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def jit(function: Callable[..., Any]) -> Any:
+def jit(function: Callable[..., Any], options: Mapping[str, Any] = OPTIONS) -> Any:
     """`function` compiled for use inside other bodies; itself where plain Python is asked for."""
+    if PLAIN:
+        return function
+    if COMPILED and parts.SUPPORTED:
+        return parts.part(function, dict(options))
     # The wrapper that is left out is for calls from C; without that for calls from Python such a call would crash.
-    return function if PLAIN else numba.njit(**OPTIONS, no_cfunc_wrapper=True)(function)
+    return numba.njit(**options, no_cfunc_wrapper=True)(function)
 
 
 def inlined(function: Any) -> Any:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
 from .bodies import body, body_factory
 from .modes import PLAIN, jit
 from .philox import uniforms
@@ -119,7 +117,7 @@ def random_search_propose(mode: str) -> Any:
 
 def _exact(function: Any) -> Any:
     """Compiled without fast-math, which could make two losses equal that are not, or the other way round."""
-    return function if PLAIN else numba.njit(error_model="numpy", nogil=True)(function)
+    return jit(function, {"error_model": "numpy", "nogil": True})
 
 
 @_exact

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
@@ -155,7 +156,8 @@ def _own_address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -
         )
         return int(made.address)
     except numba.core.errors.NumbaError as error:
-        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        plain = re.sub(r"\x1b\[\d*m", "", str(error))  # it may come in colours
+        said = [line.strip() for line in plain.splitlines() if line.strip()]
         noise = ("Failed in", "During:", "File ", "<source", "^")
         cause = next((line for line in said if not line.startswith(noise)), said[0] if said else "no reason given")
         raise OptionError(f"op {op!r}: its numba body does not compile: {cause}") from error

@@ -57,21 +57,21 @@ def _by_squares(source, at, rows, columns, length, target):
     for i in range(0, whole_rows, width):
         for j in range(0, whole_columns, width):
             _square(source, at + i * length + j, length, target, j * rows + i, rows)
-    _one_by_one(source, at, 0, rows, whole_columns, columns, rows, length, target)
-    _one_by_one(source, at, whole_rows, rows, 0, whole_columns, rows, length, target)
+    _one_by_one(source, at, rows, columns, length, target, whole_rows, whole_columns)
 
 
 @jit
-def _one_by_one(source, at, first_row, last_row, first_column, last_column, rows, length, target):
+def _one_by_one(source, at, rows, columns, length, target, done_rows, done_columns):
+    """What lies outside the first `done_rows` of the first `done_columns`."""
     s, t = source.reshape(-1), target.reshape(-1)
-    for i in range(first_row, last_row):
-        for j in range(first_column, last_column):
+    for i in range(rows):
+        for j in range(done_columns if i < done_rows else 0, columns):
             t[j * rows + i] = s[at + i * length + j]
 
 
 @jit
 def _checked(source, at, rows, columns, length, target):
-    _one_by_one(source, at, 0, rows, 0, columns, rows, length, target)
+    _one_by_one(source, at, rows, columns, length, target, 0, 0)
 
 
 # transpose(source, at, rows, columns, length, target): the flat array `target` (columns, rows) becomes what begins at

@@ -21,8 +21,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
 from .modes import PLAIN, jit
 from .simd import (
     by_dtype,
@@ -64,7 +62,7 @@ __all__ = [
 
 def _inline(function: Any) -> Any:
     """`function` melted into the loops around it; the order of its roundings stays (see `simd_types`)."""
-    return quiet(function) if PLAIN else numba.njit(error_model="numpy", nogil=True, forceinline=True)(function)
+    return quiet(function) if PLAIN else jit(function, {"error_model": "numpy", "nogil": True, "forceinline": True})
 
 
 # eˣ: x = k·log 2 + r with |r| <= ½·log 2, and eʳ = 1 + r + r²·Q(r).

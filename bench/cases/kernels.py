@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SIZES", "KernelCase", "kernel_cases"]
+__all__ = ["SIZES", "KernelCase", "kernel_cases", "moved"]
 
 DTYPE = "float32"
 # Dimensions by the letters of an op's signature. A kernel's own overhead shows in the small ones, the caches in the
@@ -47,11 +47,6 @@ class KernelCase:
         return case.make(rng, dtype, dict(self.dims), next(filter(_gives_work, case.keywords), case.keywords[0]))
 
     @property
-    def bytes(self) -> int:
-        """Read and written at least; what is updated in place counts twice."""
-        return sum(a.nbytes * (2 if arg.role == "inout" else 1) for arg, a in self.call().args())
-
-    @property
     def flops(self) -> int:
         from nnfast.protocol import OPS
 
@@ -61,6 +56,11 @@ class KernelCase:
 def _gives_work(keywords: Mapping[str, Any]) -> bool:
     strengths = [keywords[name] for name in ("l1", "l2") if name in keywords]
     return any(strengths or keywords.values())
+
+
+def moved(call: Any) -> int:
+    """Bytes read and written at least; what is updated in place counts twice."""
+    return sum(a.nbytes * (2 if arg.role == "inout" else 1) for arg, a in call.args())
 
 
 def kernel_cases(sizes: tuple[str, ...] = ("small", "medium", "large")) -> Iterator[KernelCase]:

@@ -8,12 +8,13 @@ at the bandwidth measured for its size, or compute at the BLAS peak.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import peers
-from cases.kernels import KernelCase, kernel_cases
+from cases.kernels import KernelCase, kernel_cases, moved
 from cases.ops import OPS, STEPS
 from measuring.functions import timed_function
 from measuring.groups import Entry, Group, Outcome, Wrong, timed
@@ -56,45 +57,55 @@ def _kernels(stand: Stand) -> Iterator[Group]:
         taking = tuple(who for who in everybody if who.nnfast or each.op not in peers.named(who.name).lacks)
         # Asked again about the candidate that it has taken, random_search_accept copies nothing: that has no floor.
         once = each.op == "random_search_accept"
-        floor = None if once else lambda stand, each=each: stand.floor(each.flops, each.bytes)
+        floor = None if once else lambda stand, each=each: stand.floor(each.flops, moved(_answer(each).call))
         work = lambda group, taking, stand, each=each: measure_kernel(each, taking, stand)  # noqa: E731
         x = float(np.prod([n for _, n in each.dims[:2]]))
         yield Group(SUITE, "kernels", each.name, taking, work, "call", floor, "size", x)
 
 
 def measure_kernel(each: KernelCase, taking: Sequence[Contender], stand: Stand) -> Mapping[str, Outcome]:
-    judged, right = _judged(each)
+    answer = _answer(each)
 
     def ready(who: Contender, worker: Worker) -> dict[str, Any]:
         worker.make(who.module, "subject", each, *who.args)
         worker.run(1)
         for name, got in worker.results().items():
-            _hold(each, name, got, judged, right, strict=who.nnfast)
+            _hold(answer, name, got, strict=who.nnfast)
         return {"op": each.op, "size": each.size}
 
     return timed(stand, taking, ready, stand.settings.pace(5, 0.004, 0.5))
 
 
-def _judged(each: KernelCase) -> tuple[Any, Any]:
-    """The reference's answer in float64, and what its limits are computed from."""
+class Answer(NamedTuple):
+    """What was asked, the reference's answers in float64, and how far from them a kernel of nnfast may be."""
+
+    call: Any
+    right: Mapping[str, Any]
+    limits: Mapping[str, Any]
+
+
+@functools.lru_cache(maxsize=1)  # of the same group: its floor and its measurement
+def _answer(each: KernelCase) -> Answer:
     from nnfast.registry import get_backend
-    from nnfast.testing import Judged
+    from nnfast.testing import CASES, Judged
 
     call = each.call()
     before, after = call.astype(np.float64), call.astype(np.float64)
     after(get_backend("numpy").kernel(each.op))
-    return Judged(before.arrays, after.arrays, call.keywords, call.dtype), after
+    judged = Judged(before.arrays, after.arrays, call.keywords, call.dtype)
+    written = [arg.name for arg, _ in call.args("out", "inout")]
+    with np.errstate(all="ignore"):
+        limits = {name: CASES[each.op].limit_of(name)(judged, name) for name in written}
+    return Answer(call, after.arrays, limits)
 
 
-def _hold(each: KernelCase, name: str, got: Any, judged: Any, right: Any, *, strict: bool) -> None:
-    from nnfast.testing import CASES, assert_parity
+def _hold(answer: Answer, name: str, got: Any, *, strict: bool) -> None:
+    from nnfast.testing import assert_parity
 
-    want = right.arrays[name]
+    want = answer.right[name]
     if strict:
-        with np.errstate(all="ignore"):
-            limit = CASES[each.op].limit_of(name)(judged, name)
         try:
-            assert_parity(got, want, limit=limit, dtype=each.call().arrays[name].dtype, name=name)
+            assert_parity(got, want, limit=answer.limits[name], dtype=answer.call.arrays[name].dtype, name=name)
         except AssertionError as error:
             raise Wrong(str(error)) from error
         return

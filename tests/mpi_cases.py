@@ -126,6 +126,36 @@ def on_a_device(comm, folder):
     return trained(classifier(comm, Double()), comm)
 
 
+def on_gpus(comm, folder):
+    """A GPU for each rank: gradients never leave them, also where they are accumulated. float64, as everything here."""
+    return _on_gpus(comm, other_gpus=True)
+
+
+def on_one_gpu(comm, folder):
+    """All ranks on the same: that NCCL cannot do, so gradients go by way of the host."""
+    return _on_gpus(comm, other_gpus=False)
+
+
+def _on_gpus(comm, *, other_gpus):
+    from gpu_models import simulated
+    from simulator.fake_nccl import Nccl
+
+    rank, ranks = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
+    backend = simulated()
+    backend.fake.cuda.nccl = library = Nccl(backend.fake.device, comm)
+    backend.fake.cuda.runtime.deviceGetPCIBusId = lambda number: f"0000:{rank * other_gpus:02x}:00.{number}"
+    made = {}
+    for accumulate in (1, 2):
+        seen = []
+        model = classifier(comm, backend)
+        end = trained(model, comm, epochs=3, accumulate=accumulate, on_gradients=seen.append)
+        made |= {f"{accumulate}: {name}": value for name, value in end.items()}
+        wanted = len(seen) if ranks > 1 and other_gpus else 0
+        assert (library.sums, library.open) == (wanted, 0), f"{library.sums} sums, {library.open} left open"
+        library.sums = 0
+    return made
+
+
 def hooked(comm, folder):
     """A hook sees the gradient of the whole batch, before it is clipped, and may change it."""
     seen = []

@@ -10,6 +10,7 @@ import time
 import mpi_cases
 import numpy as np
 import pytest
+from gpu_models import why_not_simulated
 from mpi_jobs import finish, launcher, run_cases, start
 
 import nnfast as nn
@@ -20,6 +21,7 @@ pytest.importorskip("numba")
 SAME = [
     *("plain", "compiled", "two_threads", "weighted", "tiny_batches", "tiny_batches_in_order", "whole_set", "squares"),
     *("accumulated", "validated", "split", "from_disk", "on_a_device", "hooked"),
+    *(() if why_not_simulated else ("on_gpus", "on_one_gpu")),
 ]
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 

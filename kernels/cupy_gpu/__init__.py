@@ -122,6 +122,28 @@ class CupyBackend:
 
         return gpus(self._cupy)
 
+    # How the ranks of an MPI job find each other's GPUs, for `nnfast.training.ranks_device`.
+
+    def gpu_name(self) -> str:
+        """This GPU among all of all machines; empty where NCCL is not installed."""
+        from . import nccl
+
+        assert self._device_id is not None
+        return nccl.gpu_name(self._cupy, self._device_id)
+
+    def draw_group(self) -> np.ndarray[Any, Any]:
+        """The number of a new group of GPUs, for one process to draw and all to have."""
+        from . import nccl
+
+        return nccl.draw(self._cupy)
+
+    def join_group(self, number: np.ndarray[Any, Any], rank: int, size: int) -> Any:
+        """This process's end of the group, once all `size` processes have come."""
+        from . import nccl
+
+        assert self._device_id is not None
+        return nccl.Group(self._cupy, self._device_id, number, rank, size)
+
     def compile(self, program: Program) -> Runner:
         from .runner import CupyRunner
 

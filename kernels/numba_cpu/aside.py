@@ -51,7 +51,7 @@ class Turns:
 
         Where that is far, turns are too small a part of the time to matter, and a longer trial would cost more.
         """
-        if len(pieces) < 2:
+        if len(pieces) != 2:
             return pieces
         (rest, alone), (tried, otherwise) = pieces
         at = self._before(first + rest) - 1

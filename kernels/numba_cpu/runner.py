@@ -189,8 +189,8 @@ class NumbaRunner:
     ) -> None:
         """The next steps without Python, `each` of so many seconds, by whom it is faster: alone or together."""
         brief = binding.shares == 1 or each * count < AWAKE
-        pieces = [(count, True)] if brief else binding.pace.pieces(count)
-        for steps, alone in pieces if turns is None else turns.evened(pieces, job.done):
+        pieces = iter([(count, True)]) if brief else binding.pace.pieces(count)
+        for steps, alone in pieces if turns is None else turns.evened(list(pieces), job.done):
             first = job.done
             binding.span((first, first + steps), (span.first, span.last), begins=True)
             aside = 0.0 if turns is None else turns.attach(binding.header, first, first + steps)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -45,6 +45,8 @@ class Ranks:
 
     def __enter__(self) -> Self:
         self._comm = self._given.Dup()  # messages of the caller and of this training cannot meet
+        self._exit = ExitStack()
+        self._exit.callback(self._comm.Free)
         return self
 
     def __exit__(
@@ -52,7 +54,11 @@ class Ranks:
     ) -> None:
         if error is not None and not self._known:
             self._end_job(error)
-        self._comm.Free()
+        self._exit.close()
+
+    def at_end(self, close: Callable[[], None]) -> None:
+        """To be called when the training is over, and before the communicator goes."""
+        self._exit.callback(close)
 
     # ---- numbers and words ------------------------------------------------------------------------------------------
 

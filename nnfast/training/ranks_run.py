@@ -21,6 +21,7 @@ from nnfast.protocol import Result
 from nnfast.training import accumulation
 from nnfast.training.batches import Data, make_job, normalisers, tally_of
 from nnfast.training.ranks import Ranks
+from nnfast.training.ranks_device import group_of
 from nnfast.training.ranks_rows import RankRows, pieces
 from nnfast.training.run import ORDER_ROWS, ArrayRun, Pauses, Values
 from nnfast.training.shares import Part, Shares
@@ -65,6 +66,7 @@ class RanksRun(ArrayRun):
         program, _ = model._programs.runner("train")
         self.tally = tally_of(model, program, shares.batch_rows)
         self._rows = RankRows(model, data, ranks.rank if held is not None else 0)
+        self._gpus = group_of(ranks, model.backend)
         self._most_steps = self._steps_at_once()
 
     # ---- agreeing ---------------------------------------------------------------------------------------------------
@@ -181,6 +183,8 @@ class RanksRun(ArrayRun):
         """The hook of every step: the gradient of the whole batch, which is then shown to the caller's own hooks."""
         if isinstance(flat, np.ndarray):
             self.ranks.add_up(flat)
+        elif self._gpus is not None:
+            self._gpus.add_up(flat)
         else:  # on a device: by way of the host
             host = np.ascontiguousarray(self.model.backend.to_numpy(flat))
             self.ranks.add_up(host)

@@ -501,3 +501,26 @@ def test_an_own_body_that_does_not_compile_is_named(name, body, reason):
             model.predict(X)
     finally:
         del nn.protocol.OPS[name], nn.protocol.CUSTOM[name]
+
+
+@compiled
+@pytest.mark.parametrize("kind", ["plain", "hooked", "in Python"])
+def test_the_first_job_of_a_training_is_as_long_as_one_may_expect(kind, monkeypatch):
+    """One step where nobody can tell what it takes: with hooks, and with layers in plain Python."""
+
+    class Half(nn.PythonLayer):
+        def compute(self, x, training):
+            return x / 2
+
+        def gradient(self, dy):
+            return dy / 2
+
+    layers = [nn.Dense(2, 16), Half() if kind == "in Python" else nn.ReLU(), nn.Dense(16, 3)]
+    model = nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(), backend="numba", rng=0)
+    steps, run = [], model._programs.run
+    monkeypatch.setattr(model._programs, "run", lambda runner, job: steps.append(job.steps) or run(runner, job))
+    hook = (lambda flat: None) if kind == "hooked" else None
+    x, y = np.ones((64, 2)), np.arange(64) % 3
+    model.fit(x, y, epochs=5, batch_size=16, verbose=0, on_gradients=hook)
+    assert sum(steps) == 20
+    assert steps[0] == (20 if kind == "plain" else 1)

@@ -36,6 +36,10 @@ __all__ = ["NumbaRunner"]
 SHARE_FLOPS = 100_000  # what a share has to do in a step: with less, waiting for each other costs more than it saves
 LONG = 32  # steps from which on it pays to copy columns of weights to memory of their share's own, and back
 BRIEF = 20e-6  # what is over sooner keeps the GIL: giving it up and taking it back would cost as much again
+CAUTION = (
+    8  # times as long as usual: the first steps touch memory for the first time, and may have no core to themselves
+)
+PER_OP = 2e-6  # seconds
 SPEED = 5e10  # floating-point operations per second of one core, roughly
 BANDWIDTH = 1e10  # bytes per second, likewise
 
@@ -271,6 +275,12 @@ class NumbaRunner:
             costs = self.program.costs(size)
             self._costs[size] = sum(max(c.flops / SPEED, c.bytes / 4 / BANDWIDTH) for c in costs)
         return self._costs[size]
+
+    def expected_seconds(self, size: int) -> float:
+        """What the first steps may take, before any is measured; 0 where nobody can tell."""
+        if self._python or self._search:
+            return 0.0
+        return CAUTION * max(self.seconds(size), PER_OP * len(self.program.ops))
 
     def _idle(self, job: Job) -> frozenset[int]:
         """The ops that would change nothing with the job's numbers; kept, since most jobs have those of the last."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnfast.sklearn.network import Network, scales
 from nnfast.training.batches import Data, make_job, normalisers, repeated
-from nnfast.training.run import JOB_SECONDS, ORDER_ROWS
+from nnfast.training.run import JOB_SECONDS, ORDER_ROWS, expected_seconds
 
 __all__ = ["Descent", "RowOrders"]
 
@@ -50,10 +50,10 @@ class Descent:
         self._constant = constant if constant is None or data.weight is None else constant * data.weight
         self.per_epoch = len(data.starts)
         self._factors = scales(network.architecture.out_activation, network.architecture.widths[-1])
-        self._seconds = 0.0  # per step, of the last job
+        self._seconds = expected_seconds(network.model._programs.runner("train")[1], data.size)  # then, of the last job
 
     def at_once(self) -> int:
-        """How many epochs fit into a job that lasts about 100 ms; 1 as long as that is unknown."""
+        """How many epochs fit into a job that lasts about 100 ms; 1 where nothing is known."""
         if not self._seconds:
             return 1
         within = int(JOB_SECONDS / (self._seconds * self.per_epoch))

@@ -83,6 +83,7 @@ class AccumulatingRun(ArrayRun):
 
     def __init__(self, model: Model, data: Data, shuffle: bool, on_gradients: Any, accumulate: int) -> None:
         super().__init__(model, data, shuffle, on_gradients)
+        self._guess *= accumulate
         self._accumulate = accumulate
         self._batches = len(data.starts)
         self.per_epoch = math.ceil(self._batches / accumulate)

@@ -59,6 +59,7 @@ class RanksRun(ArrayRun):
         threads: int,
     ) -> None:
         super().__init__(model, data, shuffle, on_gradients)
+        self._guess = 0.0  # ranks that hold different rows would expect different things
         self.ranks, self._shares, self._held = ranks, shares, held
         self._accumulate, self._weighted, self._threads = accumulate, weighted, threads
         self._shuffled = shuffle and shares.batches > 1

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.optimizers.base import Optimizer
 
-__all__ = ["ArrayRun", "Pauses", "Run", "Values", "begin_search"]
+__all__ = ["ArrayRun", "Pauses", "Run", "Values", "begin_search", "expected_seconds"]
 
 JOB_SECONDS = 0.1
 ORDER_ROWS = 4_000_000  # row numbers drawn for one job at most: 32 MB
@@ -53,6 +53,7 @@ class Run:
         self.stopped = False  # somebody asked to stop
         self._uses_gradients = model.optimizer is not None and model.optimizer.uses_gradients
         self._seconds = 0.0  # per step, of the last job; 0: not known yet
+        self._guess = 0.0  # until it is; 0: nobody can tell
         self._warned = False
 
     @property
@@ -119,9 +120,8 @@ class Run:
         return epoch, step
 
     def _steps_in_time(self, most: int) -> int:
-        if not self._seconds:
-            return 1
-        return max(1, min(most, int(JOB_SECONDS / self._seconds)))
+        seconds = self._seconds or self._guess
+        return max(1, min(most, int(JOB_SECONDS / seconds))) if seconds else 1
 
     def _count_epochs(self) -> None:
         """Tell the model how many of its epochs have begun: each has its own row order."""
@@ -157,9 +157,11 @@ class ArrayRun(Run):
     """Batches of arrays, a step each."""
 
     def __init__(self, model: Model, data: Data, shuffle: bool, on_gradients: Any) -> None:
-        program, _ = model._programs.runner("train")
+        program, runner = model._programs.runner("train")
         super().__init__(model, tally_of(model, program, data.batch_rows), on_gradients)
         self.data = data
+        if on_gradients is None:
+            self._guess = expected_seconds(runner, data.size)
         self._shuffled = shuffle and data.size < data.rows
         self.per_epoch = len(data.starts)
         self._orders: dict[int, np.ndarray[Any, Any]] = {}
@@ -181,6 +183,8 @@ class ArrayRun(Run):
 
     def job(self, epoch: int, step: int | None, pauses: Pauses | None = None) -> Values:
         optimizer = self._current_optimizer()
+        if pauses is not None:
+            self._guess = 0.0  # it knows nothing of what happens in them
         steps = self._steps_now(self._until(epoch, step))
         first, batch = divmod(self.steps, self.per_epoch)
         end = (self.steps + steps - 1) // self.per_epoch + 1
@@ -254,6 +258,12 @@ class ArrayRun(Run):
     def _new_optimizer(self, optimizer: Optimizer) -> None:
         if not optimizer.uses_gradients:
             begin_search(self.model, self.data)
+
+
+def expected_seconds(runner: Any, rows: int) -> float:
+    """What a step may take at most before one was measured; 0 where the runner does not say."""
+    expect = getattr(runner, "expected_seconds", None)
+    return 0.0 if expect is None else float(expect(rows))
 
 
 def begin_search(model: Model, data: Data) -> None:

@@ -36,9 +36,7 @@ __all__ = ["NumbaRunner"]
 SHARE_FLOPS = 100_000  # what a share has to do in a step: with less, waiting for each other costs more than it saves
 LONG = 32  # steps from which on it pays to copy columns of weights to memory of their share's own, and back
 BRIEF = 20e-6  # what is over sooner keeps the GIL: giving it up and taking it back would cost as much again
-CAUTION = (
-    8  # times as long as usual: the first steps touch memory for the first time, and may have no core to themselves
-)
+CAUTION = 8  # times as long as usual: first steps touch memory for the first time, and may have to share their cores
 PER_OP = 2e-6  # seconds
 SPEED = 5e10  # floating-point operations per second of one core, roughly
 BANDWIDTH = 1e10  # bytes per second, likewise

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("numba")
 pace_of_jobs = importlib.import_module("nnfast.kernels.numba_cpu.pace")
-Pace, WAKE, LEAST = pace_of_jobs.Pace, pace_of_jobs.WAKE, pace_of_jobs.LEAST
+Pace, WAKE = pace_of_jobs.Pace, pace_of_jobs.WAKE
 
 
 class Machine:

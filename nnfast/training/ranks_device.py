@@ -20,11 +20,12 @@ NUMBER = 128  # bytes of a group's number
 def group_of(ranks: Ranks, backend: Any) -> Any:
     """The group of all ranks' GPUs; None where some rank cannot take part, or two of them share a GPU.
 
-    To be called on all ranks at once.
+    To be called on all ranks at once, whose backends are of one kind.
     """
-    name = backend.gpu_name() if hasattr(backend, "gpu_name") else ""
-    names = ranks.texts(name)
-    if ranks.size == 1 or "" in names or len(set(names)) < ranks.size:
+    if ranks.size == 1 or not hasattr(backend, "gpu_name"):
+        return None
+    names = ranks.texts(backend.gpu_name())
+    if "" in names or len(set(names)) < ranks.size:
         return None
     number = np.zeros(NUMBER, np.int8)
     with ranks.together():

@@ -19,8 +19,18 @@ from nnfast.registry import get_backend, use_backend
 
 
 @pytest.fixture(params=["numpy", "numba"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    """Every backend that can work here; a test of one of them has a fixture of its own."""
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Every backend that can work here; a test of one of them has a fixture of its own.
+
+    Where a test asks for "cupy" as well, that is the GPU backend on its stand-in.
+    """
+    if request.param == "cupy":
+        from gpu_models import simulated, why_not_simulated
+
+        if why_not_simulated:
+            pytest.skip(why_not_simulated)
+        monkeypatch.setenv("NNFAST_GPU_TUNING", "0")
+        return simulated()
     try:
         return get_backend(request.param)
     except BackendUnavailable as error:

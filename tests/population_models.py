@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 
 import nnfast as nn
+
+on_gpus_too = pytest.mark.parametrize("backend", ["numpy", "numba", "cupy"], indirect=True)
 
 N = 5
 # Whether a penalty or a limit is there differs from model to model: then their steps have different ops.

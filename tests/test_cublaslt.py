@@ -158,6 +158,17 @@ def layout(library, descriptor):
     )
 
 
+def batch_of(library, descriptor):
+    """Matrices in a batch, and elements from one to the next."""
+    return tuple(
+        attribute(library, "cublasLtMatrixLayout", descriptor, number, kind())
+        for number, kind in (
+            (numbers.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, ctypes.c_int32),
+            (numbers.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, ctypes.c_int64),
+        )
+    )
+
+
 def operation(library, descriptor, name, kind):
     number = getattr(numbers, f"CUBLASLT_MATMUL_DESC_{name}")
     return attribute(library, "cublasLtMatmulDesc", descriptor, number, kind())
@@ -206,6 +217,16 @@ def test_what_the_library_is_told(real, epilogue, turns, dtype, precision):
         "EPILOGUE_AUX_POINTER": 16 * 4096 if has_aux else None,
         "EPILOGUE_AUX_LD": 384 if has_aux else 0,
     }
+
+
+def test_what_the_library_is_told_of_many(real):
+    one = product(5, 7, 300, epilogue="relu_aux_bias")
+    alone = lt.Matmul(lt.CublasLt(real), one)
+    assert [batch_of(real, layout) for layout in alone._layouts] == [(1, 0)] * 3
+    many = lt.Matmul(lt.CublasLt(real), one._replace(apart=lt.Apart(9, 0, 8192, 65536, 4096, 1024)))
+    assert [batch_of(real, layout) for layout in many._layouts] == [(9, 2048), (9, 0), (9, 16384)]
+    assert operation(real, many._operation, "BIAS_BATCH_STRIDE", ctypes.c_int64) == 1024
+    assert operation(real, many._operation, "EPILOGUE_AUX_BATCH_STRIDE", ctypes.c_int64) == 8192
 
 
 @pytest.mark.parametrize(("address", "alignment"), [(0, 256), (4, 4), (8, 8), (48, 16), (1 << 20, 256)])

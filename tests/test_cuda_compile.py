@@ -167,6 +167,25 @@ def test_unit_compiles_and_fits(
         assert used.registers <= MOST_REGISTERS, f"{name}: {used}"
 
 
+@needs_nvrtc
+@each_unit
+@pytest.mark.parametrize(("dtype", "target"), [("float32", "sm_90"), ("float64", "sm_80")])
+def test_kernels_for_many_models_fit_as_well(unit: str, dtype: str, target: str) -> None:
+    """A record read from a table takes few more registers than one by value."""
+    alone = compile_kept(sources.expanded(unit) + assertions(unit, dtype), dtype, target)
+    each = compile_kept(sources.for_each(sources.expanded(unit)) + assertions(unit, dtype), dtype, target)
+    assert each.ok, each.log
+    assert set(each.kernels) == {name + sources.EACH for name in alone.kernels}
+    for name, used in each.kernels.items():
+        threads = sources.kernels()[name.removesuffix(sources.EACH)].threads
+        # That one is for rows of more than 12,000 classes, which no population has: a few registers go to memory.
+        most = 40 if name.startswith("nnf_softmax_xent_wide") else 0
+        assert used.stack <= most, f"{name}: {used}"
+        assert most or used.spills == 0, f"{name}: {used}"
+        assert used.registers <= MOST_REGISTERS, f"{name}: {used}"
+        assert -(-used.registers // 8) * 8 * threads <= REGISTER_FILE, f"{name}: {used} in each of {threads} threads"
+
+
 def test_all_kernels_are_declared_in_the_one_form() -> None:
     """`sources` reads them by a pattern, which would pass over what is written otherwise."""
     for unit in sources.units():

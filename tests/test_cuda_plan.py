@@ -215,3 +215,83 @@ def cells(program, b, rows):
     end = start + rows * b.width
     assert end <= program.arena_size(rows)
     return range(start // 4, -(-end // 4))
+
+
+# ---- many models ----------------------------------------------------------------------------------------------------
+
+many = importlib.import_module("nnfast.kernels.cupy_gpu.many")
+planning = importlib.import_module("nnfast.kernels.cupy_gpu.plan")
+
+
+def plan_at(m, mode, model, policy):
+    """The plan of the model-th of many: each place lies as far on as it has been told."""
+    program, apart = m._programs.lower(mode), 3 << 20
+    kind = "f4" if program.dtype == "float32" else "f8"
+    spaces = planning.spaces_of(program)
+
+    def at(n):
+        return (n << 40) + model * apart
+
+    ref = emitter.Ref
+    batch = planning.Batch(
+        ROWS,
+        ref(1 << 40, (ROWS, program.n_inputs), kind),  # shared
+        ref(at(2), (ROWS,), "i8"),
+        None,
+        ref(at(3), (ROWS, program.n_outputs), kind) if "output" in spaces else None,
+        True,
+    )
+    flat = {name: at(20 + i) for i, name in enumerate(sorted(spaces | {"parameters", "gradients"}))}
+    e = emitter.Emitter(program.dtype, policy)
+    found = planning.plan_of(program, planning.Places(flat, at(4), at(5), at(6), at(7), at(8)), batch, e)
+    e.place_scratch(at(9), at(10))
+    return found
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("policy", [None, Joining()], ids=["separate", "joined"])
+def test_the_plans_of_two_models_tell_those_of_all(mode, dtype, policy):
+    m = model(20, 16, 9, 4, optimizer=nn.SGD(0.1, momentum=0.9, clip_norm=1.0), dtype=dtype)
+    m.layers[0].weight_l2 = 1e-3
+    all_of_them = many.spread_plan(*(plan_at(m, mode, k, policy) for k in range(2)), 5)
+    assert all_of_them.update_at == plan_at(m, mode, 0, policy).update_at
+    for k in range(5):
+        alone = plan_at(m, mode, k, policy)
+        assert [piece.op for piece in alone.pieces] == [piece.op for piece in all_of_them.pieces]
+        for mine, spread in zip(alone.calls, all_of_them.calls, strict=True):
+            if isinstance(mine, emitter.Launch):
+                assert mine[:3] == spread[:3]
+                assert mine.args.tobytes() == spread.args[k].tobytes(), mine.kernel
+                continue
+            assert spread.apart.models == 5
+            for name in ("a", "b", "c", "bias", "aux"):
+                here, first, apart = (getattr(x, name) for x in (mine, spread, spread.apart))
+                assert here == (None if first is None else first._replace(address=first.address + k * apart)), name
+
+
+def test_a_policy_is_asked_once():
+    class Asked:
+        def __init__(self):
+            self.times = 0
+
+        def joins(self, joined, separate):
+            self.times += 1
+            return self.times % 2 == 0
+
+    asked = Asked()
+    noted = many.Noted(asked)
+    assert [noted.joins([], []) for _ in range(4)] == [False, True, False, True]
+    again = many.Repeated(noted.answers)
+    assert [again.joins([], []) for _ in range(4)] == [False, True, False, True]
+    assert asked.times == 4
+
+
+def test_every_kernel_has_one_that_takes_a_table():
+    for unit in sources.units():
+        text, each = sources.expanded(unit), sources.for_each(sources.expanded(unit))
+        for name, source in sources.kernels().items():
+            if source.unit == unit:
+                assert f" {name}(const {source.struct} " in text
+                assert f" {name}{sources.EACH}(const {source.struct}* const __restrict__ each) {{" in each
+                assert f" {name}(" not in each

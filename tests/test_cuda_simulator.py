@@ -383,7 +383,7 @@ def test_a_record_of_another_size_is_refused() -> None:
     lib = library("float32")
     launcher = lib._launcher("f_null")
     other = (ctypes.c_char * 8)()
-    assert b"another size" in launcher(1, 1, 0, 0, 0, ctypes.addressof(other), 8)
+    assert b"another size" in launcher(1, 1, 1, 0, 0, 0, ctypes.addressof(other), 8)
 
 
 def test_a_block_with_ten_barriers_takes_well_below_a_millisecond() -> None:

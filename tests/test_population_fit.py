@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from population_models import compare, model, rows, threads
+from population_models import compare, model, on_gpus_too, rows, threads
 
 import nnfast as nn
 from nnfast.errors import CheckpointError, DataError, DTypeError, NnfastError, OptionError, ShapeError, UnknownNameError
@@ -30,6 +30,7 @@ def single(backend):
 # ---- early stopping -------------------------------------------------------------------------------------------------
 
 
+@on_gpus_too
 @pytest.mark.parametrize(
     "settings",
     [
@@ -102,6 +103,7 @@ def test_progress_and_lines(backend, capsys):
 # ---- interrupted ----------------------------------------------------------------------------------------------------
 
 
+@on_gpus_too
 @pytest.mark.parametrize("seconds", [0.1, 1e-9], ids=["epochs", "steps"])
 def test_a_training_goes_on_where_it_was_interrupted(backend, tmp_path, monkeypatch, seconds):
     from nnfast.population import fit as module
@@ -175,6 +177,7 @@ def test_another_training_is_not_gone_on_with(backend, tmp_path):
         population_of(backend).fit(X, Y, resume=path, **OPTIONS)
 
 
+@on_gpus_too
 def test_an_error_in_a_callback_leaves_a_population_that_trains_on(backend):
     population = population_of(backend)
 

@@ -1,18 +1,31 @@
-"""Populations on the GPU backend, on the stand-in device: one model after the other, each as it would be alone."""
+"""Populations on the GPU backend, on the stand-in device: every launch is for all models, and each has its own bits.
+
+That they are the bits of a model alone, whatever varies, `test_population.py` shows for all backends. Here is what is
+the GPU's own: how many launches there are, memory, cublasLt, and what makes it go model by model.
+"""
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
-from gpu_models import simulated, why_not_simulated
+from gpu_models import joined, simulated, why_not_simulated
 from population_models import SETTINGS, compare, model, rows, settings_of
 
 import nnfast as nn
+from nnfast.random import permutation
 
 pytestmark = pytest.mark.skipif(bool(why_not_simulated), reason=str(why_not_simulated))
 
+runners = importlib.import_module("nnfast.kernels.cupy_gpu.runner")
+cublaslt = importlib.import_module("nnfast.kernels.cupy_gpu.cublaslt")
+gather = importlib.import_module("nnfast.kernels.cupy_gpu.gather")
+memory = importlib.import_module("nnfast.kernels.cupy_gpu.population_memory")
+
 X, Y = rows(40)
 FEW = {name: values[:2] for name, values in SETTINGS.items()}
+OPTIONS = {"epochs": 2, "batch_size": 16, "verbose": 0}
 
 
 @pytest.fixture
@@ -21,22 +34,25 @@ def gpu(monkeypatch):
     return simulated()
 
 
-def test_each_model_has_the_bits_that_it_would_have_alone(gpu):
-    population = nn.Population(lambda: model(gpu), 2, FEW)
-    options = {"epochs": 2, "batch_size": 16, "verbose": 0, "validation_data": (X, Y)}
-    stop = nn.EarlyStopping("loss", patience=1, min_delta=0.02, restore_best=True)
-    compare(
-        population,
-        lambda k: model(gpu, **settings_of(k)),
-        lambda m, k: m.fit(X, Y, callbacks=[stop], **options),
-        X,
-        Y,
-    )
+def as_alone(gpu, settings=FEW, **options):
+    """Train all models and each by itself, and expect the same bits."""
+    population = nn.Population(lambda: model(gpu), len(settings["rng"]), settings)
+    options = OPTIONS | {"validation_data": (X, Y)} | options
+    compare(population, lambda k: model(gpu, **settings_of(k, settings)), lambda m, k: m.fit(X, Y, **options), X, Y)
+
+
+def refuse(monkeypatch):
+    """From here on nothing may be run model by model."""
+
+    def run(self, job):
+        raise AssertionError("a model by itself")
+
+    monkeypatch.setattr(runners.CupyRunner, "run", run)
 
 
 def test_files_and_answers(gpu, tmp_path):
     population = nn.Population(lambda: model(gpu), 2, rng=0)
-    population.fit(X, Y, epochs=2, batch_size=16, verbose=0)
+    population.fit(X, Y, **OPTIONS)
     population.save(tmp_path / "all.nnfast")
     twin = nn.Population.load(tmp_path / "all.nnfast", backend="numpy")
     assert np.array_equal(twin.parameters, population.parameters)
@@ -44,3 +60,171 @@ def test_files_and_answers(gpu, tmp_path):
     assert type(mean) is type(gpu.zeros(1, "f4"))
     assert np.allclose(gpu.to_numpy(mean), twin.predict(X, how="mean"), atol=1e-6)
     assert np.array_equal(population.predict(X, how="vote"), twin.predict(X, how="vote"))
+
+
+def test_more_models_take_no_more_launches(gpu, monkeypatch):
+    refuse(monkeypatch)
+    counts = []
+    for models in (2, 5):
+        population = nn.Population(
+            lambda: model(gpu), models, {"learning_rate": [0.01 * (k + 1) for k in range(models)]}
+        )
+        population.fit(X, Y, **OPTIONS)
+        before = gpu.fake.device.counts.kernels_run, gpu.fake.device.counts.products_run
+        population.fit(X, Y, **OPTIONS)
+        after = gpu.fake.device.counts.kernels_run, gpu.fake.device.counts.products_run
+        counts.append(tuple(b - a for a, b in zip(before, after, strict=True)))
+    assert counts[0] == counts[1]
+    assert min(counts[0]) > 0
+
+
+def test_steps_are_graphs(gpu):
+    population = nn.Population(lambda: model(gpu), 2, rng=0)
+    population.fit(X, Y, epochs=2, batch_size=2, verbose=0)
+    launched = gpu.fake.device.counts.launches
+    population.fit(X, Y, epochs=2, batch_size=2, verbose=0)  # 40 steps, of which the host launches none
+    assert gpu.fake.device.counts.launches == launched
+
+
+def test_relu_inside_the_products(gpu, monkeypatch):
+    monkeypatch.delenv("NNFAST_GPU_TUNING")
+    with joined(monkeypatch):
+        as_alone(gpu)
+
+
+def test_products_that_the_library_refuses_for_many_are_made_without_epilogues(gpu, monkeypatch, capsys):
+    monkeypatch.delenv("NNFAST_GPU_TUNING")
+    proposed = cublaslt.Matmul.algorithms
+
+    def algorithms(self, limit=8, workspace=cublaslt.WORKSPACE):
+        many = self.product.epilogue and self.product.apart != cublaslt.ALONE
+        return [] if many else proposed(self, limit, workspace)
+
+    monkeypatch.setattr(cublaslt.Matmul, "algorithms", algorithms)
+    fits = cublaslt.Matmul.fits
+    monkeypatch.setattr(cublaslt.Matmul, "fits", lambda self, a: None if self.product.epilogue else fits(self, a))
+    with joined(monkeypatch):
+        population = nn.Population(lambda: model(gpu), 2, rng=0)
+        refuse(monkeypatch)
+        population.fit(X, Y, **OPTIONS)
+    assert "refuses a product for many models" in capsys.readouterr().err
+    twin = nn.Population(lambda: model("numpy"), 2, rng=0)
+    twin.fit(X, Y, **OPTIONS)
+    assert np.allclose(twin.parameters, population.parameters, atol=1e-5)
+
+
+def test_an_algorithm_that_does_not_go_for_many_is_replaced(gpu, monkeypatch):
+    refuse(monkeypatch)
+    monkeypatch.setattr(cublaslt.Matmul, "fits", lambda self, a: None)
+    population = nn.Population(lambda: model(gpu), 3, rng=0)
+    population.fit(X, Y, **OPTIONS)
+    twin = nn.Population(lambda: model("numpy"), 3, rng=0)
+    twin.fit(X, Y, **OPTIONS)
+    assert np.allclose(twin.parameters, population.parameters, atol=1e-5)
+
+
+def test_no_products_for_many_at_all(gpu, monkeypatch, capsys):
+    proposed = cublaslt.Matmul.algorithms
+    monkeypatch.setattr(cublaslt.Matmul, "fits", lambda self, a: None)
+    monkeypatch.setattr(
+        cublaslt.Matmul, "algorithms", lambda s, *a, **k: [] if s.product.apart.models > 1 else proposed(s, *a, **k)
+    )
+    as_alone(gpu)
+    assert "run one after the other" in capsys.readouterr().err
+
+
+def test_without_cublaslt_it_goes_model_by_model(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("NNFAST_GPU_TUNING", "0")
+    as_alone(simulated(cublaslt=str(tmp_path / "none.so")))
+    assert "one kernel at a time" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_little_memory_takes_a_few_models_at_a_time(gpu, monkeypatch, models):
+    make = memory.Blocks.make
+
+    def little(self, sizes, wanted, beside):
+        return make(self, sizes, min(wanted, models), beside)
+
+    monkeypatch.setattr(memory.Blocks, "make", little)
+    as_alone(gpu, SETTINGS)
+
+
+def test_memory_bounds_how_many_there_are_at_a_time(gpu, monkeypatch):
+    blocks = memory.Blocks(gpu.fake)
+    monkeypatch.setattr(gpu.fake.cuda.runtime, "memGetInfo", lambda: (40_000, 1 << 30))
+    gpu.fake.get_default_memory_pool().free_all_blocks()
+    assert blocks.make({"parameters": 1000, "arena": 300}, 100, 64)
+    assert blocks.room.size == 1024 + 512
+    assert blocks.models == 20_000 // (1536 + 64)
+    assert not blocks.make({"parameters": 900}, 5, 64)  # there is room
+    assert blocks.address("arena", 3) - blocks.address("arena", 0) == 3 * 1536
+    assert blocks.address("arena", 0) % 256 == 0
+    assert blocks.make({"parameters": 1000, "x": 3}, 5, 64)
+    assert blocks.room.size == 1024 + 512 + 256, "what was asked for once stays"
+    assert blocks.make({"parameters": 1 << 20}, 5, 64)
+    assert blocks.models == 1, "one model is always tried"
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_an_interrupt_leaves_steps_that_are_whole(gpu, monkeypatch, at):
+    """Before the first stretch of steps, or after one or three: what was counted is what was made."""
+    population, straight = (nn.Population(lambda: model(gpu), 3, rng=0) for _ in range(2))
+    for one in (population, straight):
+        one.fit(X, Y, **OPTIONS)
+    step, calls = importlib.import_module("nnfast.kernels.cupy_gpu.step").Step, []
+    run = step.run
+
+    def interrupted(self, count):
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        calls.append(count)
+        run(self, count)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            population.fit(X, Y, **OPTIONS)
+    made = sum(calls)
+    assert (population._members.steps == straight._members.steps + made).all()
+
+    models = [straight[k] for k in range(3)]
+    for k, one in enumerate(models):
+        order = [permutation(int(one._key), 2 + e, len(X)) for e in range(2)]
+        for s in range(made):
+            epoch, batch = divmod(s, 3)
+            chosen = order[epoch][16 * batch : 16 * batch + 16]
+            one.train_on_batch(X[chosen], Y[chosen])
+        assert np.allclose(flat(one), flat(population[k]), atol=1e-6), k
+
+
+def flat(one):
+    return np.concatenate([w.ravel() for w in one.get_weights()])
+
+
+def test_a_model_that_diverges_leaves_the_others_alone(gpu):
+    settings = {"rng": [0, 1, 2], "learning_rate": [0.01, 1e30, 0.01]}
+    population = nn.Population(lambda: model(gpu), 3, settings)
+    with pytest.warns(nn.errors.NonFiniteWarning, match=r"1 of 3 models \(1\)"):
+        population.fit(X, Y, epochs=4, batch_size=16, verbose=0)
+    for k in (0, 2):
+        alone = model(gpu, **settings_of(k, settings))
+        alone.fit(X, Y, epochs=4, batch_size=16, verbose=0)
+        assert np.array_equal(flat(alone), flat(population[k]))
+
+
+def test_whole_sets_are_read_where_they_lie(gpu, monkeypatch):
+    refuse(monkeypatch)
+    population = nn.Population(lambda: model(gpu), 2, rng=0)
+    copied, begin = [], gather.begin_step
+
+    def noted(e, job, step, x, *more, **options):
+        copied.append(x is not None)
+        begin(e, job, step, x, *more, **options)
+
+    monkeypatch.setattr(gather, "begin_step", noted)
+    population.fit(gpu.asarray(X), gpu.asarray(Y), epochs=9, batch_size=None, shuffle=False, verbose=0)
+    assert copied == [True, True, False, False], "the first job of one step copies them, all others do not"
+    twin = nn.Population(lambda: model("numpy"), 2, rng=0)
+    twin.fit(X, Y, epochs=9, batch_size=None, shuffle=False, verbose=0)
+    assert np.allclose(twin.parameters, population.parameters, atol=1e-5)

@@ -17,7 +17,7 @@ from nnfast.protocol import Array
 from . import sources
 from .cublaslt import Algorithm, CublasLtError, Matmul
 from .device import Device, tell
-from .emitter import Call, Emitter, Launch, Product, Ref
+from .emitter import ALONE, Call, Emitter, Launch, Product, Ref
 from .memory import Memory
 from .plan import Plan
 from .stopwatch import Stopwatch
@@ -66,21 +66,30 @@ class Binder:
         return [self._launch(call) if isinstance(call, Launch) else self._product(call) for call in calls]
 
     def _launch(self, call: Launch) -> Bound:
-        self.kept.append(call.args)  # the driver copies it at every launch
-        pointer = self._cupy.cuda.function.CPointer(call.args.ctypes.data)
+        argument = call.args
+        if argument.ndim:  # a table, whose address is the argument
+            table = self._cupy.asarray(argument.view(np.uint8))
+            self.kept.append(table)
+            argument = np.array(table.data.ptr, np.uint64)
+        self.kept.append(argument)  # the driver copies it at every launch
+        pointer = self._cupy.cuda.function.CPointer(argument.ctypes.data)
         threads = sources.kernels()[call.kernel].threads
         function = self._device.function(call)
-        return functools.partial(function, (*call.blocks, 1), (threads, 1, 1), (pointer,), call.shared)
+        return functools.partial(function, (*call.blocks, call.args.size), (threads, 1, 1), (pointer,), call.shared)
 
     def _product(self, product: Product) -> Bound:
         lt = self._device.lt
         if lt is None:
             return self._by_cupy(product)
         try:
-            matmul = Matmul(lt, product, self._device.precision)
-            return self._run(matmul, self._algorithm(matmul))
+            matmul = Matmul(lt, product._replace(apart=ALONE), self._device.precision)
+            algorithm = self._algorithm(matmul)
+            if product.apart != ALONE:  # many models: with the algorithm of one, for the same bits
+                matmul = Matmul(lt, product, self._device.precision)
+                algorithm = matmul.fits(algorithm) or proposals(matmul)[0]
+            return self._run(matmul, algorithm)
         except (CublasLtError, LookupError) as error:
-            if product.epilogue:
+            if product.epilogue or product.apart != ALONE:
                 raise
             self.why_no_graph = f"cublasLt failed ({error}) and CuPy's products cannot be captured"
             return self._by_cupy(product)

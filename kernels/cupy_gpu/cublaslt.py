@@ -11,6 +11,9 @@ The library thinks in columns. A row-major matrix is the transposed one to it, a
 
 with op(b)ᵀ = b as it lies, unless b is transposed here. What an epilogue does along the rows of its result, a bias say,
 it then does along the columns of c; and the sums over k of its first operand are the column sums of op(b).
+
+A product for many models (`Product.apart`) is one call: a batch, as the library has it, whose matrices lie equally far
+apart.
 """
 
 from __future__ import annotations
@@ -21,14 +24,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import lt_constants as lt
-from .emitter import Product, Ref
+from .emitter import ALONE, Apart, Product, Ref
 from .lt_library import CublasLt, CublasLtError, Descriptors, LibraryMissing, check, open_library
 
 __all__ = [
+    "ALONE",
     "AUX_BITS",
     "PRECISIONS",
     "WORKSPACE",
     "Algorithm",
+    "Apart",
     "CublasLt",
     "CublasLtError",
     "LibraryMissing",
@@ -80,7 +85,8 @@ class Matmul:
         kind = lt.CUDA_R_64F if double else lt.CUDA_R_32F
         self._alpha, self._beta = number(1), number(0)
         self._operation = self._operate(lt.CUBLAS_COMPUTE_64F if double else PRECISIONS[precision], kind)
-        self._layouts = [self._layout(kind, ref) for ref in (b, a, c)]
+        distances = (product.apart.b, product.apart.a, product.apart.c)
+        self._layouts = [self._layout(kind, ref, apart) for ref, apart in zip((b, a, c), distances, strict=True)]
         first, second, result = self._layouts
         at = [ctypes.c_void_p(ref.address) for ref in (b, a, c)]
         self._matmul = library.library.cublasLtMatmul
@@ -116,6 +122,17 @@ class Matmul:
             if one.state == 0 and one.workspace_size <= workspace
         ]
 
+    def fits(self, algorithm: Algorithm, workspace: int = WORKSPACE) -> Algorithm | None:
+        """An algorithm of the same product for one model, as this one wants it; None where the library refuses."""
+        result = lt.HeuristicResult()
+        first, second, third = self._layouts
+        status = self._lt.library.cublasLtMatmulAlgoCheck(
+            *(self._lt.handle, self._operation, first, second, third, third, algorithm.data, ctypes.byref(result))
+        )
+        if status or result.state or result.workspace_size > workspace:
+            return None
+        return algorithm._replace(workspace=int(result.workspace_size))
+
     def run(self, algorithm: Algorithm, workspace: int, stream: int) -> None:
         """Give the product to a stream. `workspace` is the address of as many bytes as the algorithm needs."""
         arguments = self._arguments
@@ -141,16 +158,33 @@ class Matmul:
         if product.aux is not None:
             say(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, ctypes.c_void_p(product.aux.address))
             say(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ctypes.c_int64(_aux_row(product.aux, product.c)))
+        if product.apart.bias and product.bias is not None:
+            say(
+                lt.CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE,
+                ctypes.c_int64(product.apart.bias // np.dtype(product.bias.dtype).itemsize),
+            )
+        if product.apart.aux:
+            say(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE, ctypes.c_int64(8 * product.apart.aux))  # bits
         return operation
 
-    def _layout(self, kind: int, ref: Ref) -> ctypes.c_void_p:
+    def _layout(self, kind: int, ref: Ref, apart: int) -> ctypes.c_void_p:
         """The descriptor of a matrix as it lies: our rows are columns to the library."""
         rows, columns = ref.shape
-        return self._descriptors.create("cublasLtMatrixLayout", kind, columns, rows, columns)
+        layout = self._descriptors.create("cublasLtMatrixLayout", kind, columns, rows, columns)
+        if self.product.apart.models > 1:
+            for attribute, value in (
+                (lt.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, ctypes.c_int32(self.product.apart.models)),
+                (lt.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, ctypes.c_int64(apart // np.dtype(ref.dtype).itemsize)),
+            ):
+                self._descriptors.set("cublasLtMatrixLayout", layout, attribute, value)
+        return layout
 
     def _preference(self, descriptors: Descriptors, workspace: int) -> ctypes.c_void_p:
         """How much workspace there is, and on what addresses algorithms may rely."""
-        a, b, c = (_alignment(ref, ALIGNMENT) for ref in (self.product.a, self.product.b, self.product.c))
+        product, apart = self.product, self.product.apart
+        a = _alignment(product.a.address | apart.a, ALIGNMENT)
+        b = _alignment(product.b.address | apart.b, ALIGNMENT)
+        c = _alignment(product.c.address | apart.c, ALIGNMENT)
         kind = "cublasLtMatmulPreference"
         preference = descriptors.create(kind)
         for attribute, value in (
@@ -171,15 +205,17 @@ def product_key(product: Product, precision: str) -> str:
     inner = a.shape[0] if product.transpose_a else a.shape[1]
     turned = f"{'NT'[product.transpose_a]}{'NT'[product.transpose_b]}"
     aligned = ",".join(
-        str(_alignment(ref, ALIGNMENT)) for ref in (a, b, c, product.bias, product.aux) if ref is not None
+        str(_alignment(ref.address | apart, ALIGNMENT))
+        for ref, apart in zip((a, b, c, product.bias, product.aux), product.apart[1:], strict=True)
+        if ref is not None
     )
-    sizes = f"{c.shape[0]}x{inner}x{c.shape[1]}"
+    sizes = f"{c.shape[0]}x{inner}x{c.shape[1]}" + (f" of {product.apart.models}" if product.apart != ALONE else "")
     return f"f{itemsize} {precision if itemsize == 4 else 'fp64'} {turned} {sizes} {product.epilogue or '-'} {aligned}"
 
 
-def _alignment(ref: Ref, most: int) -> int:
+def _alignment(address: int, most: int) -> int:
     """The largest power of two, up to `most`, that divides the address."""
-    return min(ref.address & -ref.address, most) or most
+    return min(address & -address, most) or most
 
 
 def _aux_row(aux: Ref, c: Ref) -> int:
@@ -190,7 +226,7 @@ def _aux_row(aux: Ref, c: Ref) -> int:
 
 def _check(product: Product) -> None:
     """Whoever emits a product sees to all this; to the library it would be memory out of bounds."""
-    a, b, c, turned_a, turned_b, epilogue, bias, aux = product
+    a, b, c, turned_a, turned_b, epilogue, bias, aux, apart = product
     (rows, inner), (inner_b, columns) = a.shape[:: -1 if turned_a else 1], b.shape[:: -1 if turned_b else 1]
     assert inner == inner_b, f"{a.shape} and {b.shape} do not go together"
     assert c.shape == (rows, columns), f"the product has the shape {(rows, columns)}, not {c.shape}"
@@ -206,3 +242,7 @@ def _check(product: Product) -> None:
         assert row % AUX_BITS == 0, f"rows of aux have {row} bits, which is no multiple of {AUX_BITS}"
         assert row >= columns, f"rows of aux have {row} bits for {columns} columns"
         assert aux.size * np.dtype(aux.dtype).itemsize * 8 >= row * rows, f"aux has the shape {aux.shape}"
+        assert apart.aux * 8 % AUX_BITS == 0, f"what models have of aux lies {apart.aux} bytes apart"
+    itemsize, distances = np.dtype(c.dtype).itemsize, apart[1:5]
+    assert all(d % itemsize == 0 for d in distances), f"models lie {distances} bytes apart, numbers have {itemsize}"
+    assert apart.models == 1 or apart.c >= c.size * itemsize, "the results of two models lie one upon the other"

@@ -34,7 +34,7 @@ class Device:
         self.first_algorithms: dict[str, Algorithm] = {}  # the library's proposals for products by hand, by key
         self._kernels: dict[tuple[str, str], Any] = {}
         self._shared: dict[tuple[str, str], int] = {}  # bytes that each may ask for
-        self._modules: dict[tuple[str, str], Any] = {}
+        self._modules: dict[tuple[str, str, bool], Any] = {}
         self.lt: CublasLt | None = None
         try:
             self.lt = CublasLt(open_library(cublaslt))
@@ -80,26 +80,30 @@ class Device:
 
     def function(self, call: Launch) -> Any:
         """What launches this kernel: `function(grid, block, arguments, shared)`; compiled when first asked for."""
-        key = (call.kernel, call.dtype)
+        key = (call.kernel + sources.EACH * call.args.ndim, call.dtype)
         kernel = self.kernel(*key)
         if call.shared > self._shared[key]:  # it holds for the kernel, whoever launches it, so it must never shrink
             kernel.max_dynamic_shared_size_bytes = self._shared[key] = call.shared
         return kernel.kernel
 
     def kernel(self, name: str, dtype: str) -> Any:
-        """CuPy's kernel of this name for a working type, compiled."""
+        """CuPy's kernel of this name for a working type, compiled; with `sources.EACH` at its end, the one for many."""
         key = (name, dtype)
         if key not in self._kernels:
-            kernel = self._module(sources.kernels()[name].unit, dtype).get_function(name)
+            each = name.endswith(sources.EACH)
+            unit = sources.kernels()[name.removesuffix(sources.EACH)].unit
+            kernel = self._module(unit, dtype, each).get_function(name)
             _ = kernel.kernel  # compiles it
             self._kernels[key], self._shared[key] = kernel, STATIC_SHARED
         return self._kernels[key]
 
-    def _module(self, unit: str, dtype: str) -> Any:
-        if (unit, dtype) not in self._modules:
+    def _module(self, unit: str, dtype: str, each: bool) -> Any:
+        key = (unit, dtype, each)
+        if key not in self._modules:
             code, options = sources.expanded(unit), sources.options(dtype)
-            self._modules[unit, dtype] = self.cupy.RawModule(code=code, options=options, backend="nvrtc")
-        return self._modules[unit, dtype]
+            code = sources.for_each(code) if each else code
+            self._modules[key] = self.cupy.RawModule(code=code, options=options, backend="nvrtc")
+        return self._modules[key]
 
 
 _told: set[str] = set()

@@ -16,9 +16,11 @@ from . import sources
 
 __all__ = [
     "ACCESS",
+    "ALONE",
     "MAX_BLOCKS",
     "MOST_SHARED",
     "THREADS",
+    "Apart",
     "At",
     "Call",
     "Emitter",
@@ -80,8 +82,22 @@ class Launch(NamedTuple):
     kernel: str
     blocks: tuple[int, int]
     shared: int
-    args: np.ndarray[Any, Any]  # one record of the kernel's struct
+    args: np.ndarray[Any, Any]  # one record of the kernel's struct, or (models,) of them
     dtype: str  # the working type that it is compiled for
+
+
+class Apart(NamedTuple):
+    """How many models a product is for, and the bytes from what one model has of each array to what the next has."""
+
+    models: int
+    a: int
+    b: int
+    c: int
+    bias: int
+    aux: int
+
+
+ALONE = Apart(1, 0, 0, 0, 0, 0)
 
 
 class Product(NamedTuple):
@@ -102,6 +118,7 @@ class Product(NamedTuple):
     epilogue: str = ""
     bias: Ref | None = None
     aux: Ref | None = None
+    apart: Apart = ALONE
 
 
 Call = Launch | Product

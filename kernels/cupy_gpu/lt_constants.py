@@ -36,8 +36,10 @@ CUBLASLT_MATMUL_DESC_TRANSA = 3
 CUBLASLT_MATMUL_DESC_TRANSB = 4
 CUBLASLT_MATMUL_DESC_EPILOGUE = 7
 CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8
+CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE = 10
 CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11
 CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12
+CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE = 13
 
 # cublasLt.h: cublasLtMatrixLayoutAttribute_t
 CUBLASLT_MATRIX_LAYOUT_TYPE = 0
@@ -45,6 +47,8 @@ CUBLASLT_MATRIX_LAYOUT_ORDER = 1
 CUBLASLT_MATRIX_LAYOUT_ROWS = 2
 CUBLASLT_MATRIX_LAYOUT_COLS = 3
 CUBLASLT_MATRIX_LAYOUT_LD = 4
+CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT = 5
+CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET = 6
 
 # cublasLt.h: cublasLtEpilogue_t
 CUBLASLT_EPILOGUE_DEFAULT = 1
@@ -87,11 +91,14 @@ SIGNATURES: dict[str, tuple[type, ...]] = {
     "cublasLtMatmulDescSetAttribute": (_POINTER, _INT, _POINTER, _SIZE),
     "cublasLtMatrixLayoutCreate": (_POINTER, _INT, ctypes.c_uint64, ctypes.c_uint64, _LONG),
     "cublasLtMatrixLayoutDestroy": (_POINTER,),
+    "cublasLtMatrixLayoutSetAttribute": (_POINTER, _INT, _POINTER, _SIZE),
     "cublasLtMatmulPreferenceCreate": (_POINTER,),
     "cublasLtMatmulPreferenceDestroy": (_POINTER,),
     "cublasLtMatmulPreferenceSetAttribute": (_POINTER, _INT, _POINTER, _SIZE),
     # handle, operation, layouts of a, b, c and d, preference, how many, results, found
     "cublasLtMatmulAlgoGetHeuristic": (*[_POINTER] * 7, _INT, _POINTER, _POINTER),
+    # handle, operation, layouts of a, b, c and d, algorithm, result
+    "cublasLtMatmulAlgoCheck": (*[_POINTER] * 8,),
     # handle, operation, alpha, a and its layout, b, beta, c, d, algorithm, workspace and its size, stream
     "cublasLtMatmul": (*[_POINTER] * 14, _SIZE, _POINTER),
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnfast.protocol import Array, Buffers, Job, OpReport, Result
+from nnfast.protocol import Array, Buffers, Job, OpReport, PopulationJob, Result
 
 from ..reference.runner import batches_of, flat_arrays
 from .binding import Binder, ref_of
@@ -28,16 +28,17 @@ from .plan import Batch, Places, plan_of, spaces_of
 from .report import report_of
 from .step import Step
 from .stopwatch import OpClock
+from .stretches import DIRECT_STEPS, stretches
 
 if TYPE_CHECKING:
     from nnfast.protocol import Program
 
     from .device import Device
+    from .population import PopulationRunner
 
 __all__ = ["CupyRunner"]
 
 PLANS = 16  # steps kept ready, for batches of different size or data at other addresses
-DIRECT_STEPS = 3  # a job of so many steps on the same rows reads them where they lie, without a copy
 
 
 class _Key(NamedTuple):
@@ -57,7 +58,7 @@ class CupyRunner:
 
     def __init__(self, program: Program, device: Device) -> None:
         self.program = program
-        self._device, self._cupy = device, device.cupy
+        self.device, self._cupy = device, device.cupy
         self._dtype = np.dtype(program.dtype)
         with device.current():
             self._stream = device.cupy.cuda.Stream(non_blocking=True)
@@ -72,6 +73,7 @@ class CupyRunner:
         self._pauses: frozenset[int] = frozenset()
         self._uses = spaces_of(program)
         self._clock = OpClock(device.cupy)
+        self._population: PopulationRunner | None = None
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
@@ -79,7 +81,7 @@ class CupyRunner:
         job.done = 0
         for step in self._steps.values():
             step.is_cut_short = False
-        with self._device.current(), self._after_caller():
+        with self.stream():
             try:
                 self._prepare(job)
                 for first, count, rows in self._stretches(job):
@@ -101,11 +103,14 @@ class CupyRunner:
             begun = self._control.begun()
             job.done = max(job.done, begun - any(step.is_cut_short for step in self._steps.values()))
 
-    def _after_caller(self) -> Any:
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[None]:
         """The runner's stream, made to wait for what is on the caller's, and on the usual one."""
-        for stream in {self._cupy.cuda.get_current_stream(), self._cupy.cuda.Stream.null}:
-            self._stream.wait_event(stream.record())
-        return self._stream
+        with self.device.current():
+            for stream in {self._cupy.cuda.get_current_stream(), self._cupy.cuda.Stream.null}:
+                self._stream.wait_event(stream.record())
+            with self._stream:
+                yield
 
     def _result(self, sums: Any, nonfinite: int) -> Result:
         """With the first step whose gradient was not finite, as the device noted, or whose sums are not."""
@@ -114,29 +119,13 @@ class CupyRunner:
         return Result(sums, min(first, default=-1))
 
     def _stretches(self, job: Job) -> Iterator[tuple[int, int, int]]:
-        """(first step, steps, rows per batch) of the longest runs of equal batches without a pause between."""
-        rows, size, batches = batches_of(job)
-        short = rows - (batches - 1) * size if rows else 0
-        pauses = sorted(p for p in self._pauses if p <= job.steps)
-        s = 0
-        while s < job.steps:
-            batch = (job.first_batch + s) % batches
-            if short == size:
-                count, now = job.steps - s, size
-            elif batch == batches - 1:
-                count, now = 1, short
-            else:
-                count, now = min(batches - 1 - batch, job.steps - s), size
-            upcoming = next((p for p in pauses if p > s), job.steps)
-            count = min(count, upcoming - s)
-            yield s, count, now
-            s += count
+        return stretches(*batches_of(job), job.first_batch, job.steps, self._pauses)
 
     def _stretch(self, job: Job, first: int, count: int, rows: int) -> None:
         step = self._step(job, rows)
         if step.plan.is_whole and job.on_gradients is None and not self._clock.runs:
             step.run(count)
-            if step.why_no_graph and self._device.lt is not None:  # else that was said when the device was opened
+            if step.why_no_graph and self.device.lt is not None:  # else that was said when the device was opened
                 tell(f"steps are launched one kernel at a time, not as a graph: {step.why_no_graph}")
             return
         cuts = Cuts(self.program, job, self._memory.arena, self._arrays(job, rows), rows)
@@ -167,6 +156,23 @@ class CupyRunner:
             self.run(job)
             whole = time.perf_counter() - begin
             return self._clock.seconds(), whole, 1
+
+    # ---- many models ------------------------------------------------------------------------------------------------
+
+    def run_population(self, job: PopulationJob) -> Result | None:
+        """The jobs of many models, all at a time; None where something needs Python, or cublasLt is missing."""
+        runners = [self] if job.aside is None else [self, job.aside.runner]
+        if not all(isinstance(runner, CupyRunner) for runner in runners) or not self.population().can(job):
+            return None
+        return self.population().run(job)
+
+    def population(self) -> PopulationRunner:
+        """What runs this program for many models; made when first asked for."""
+        from .population import PopulationRunner
+
+        if self._population is None:
+            self._population = PopulationRunner(self)
+        return self._population
 
     # ---- getting ready ----------------------------------------------------------------------------------------------
 
@@ -238,11 +244,11 @@ class CupyRunner:
             self._control.scalars_address,
             int(masks.data.ptr),
         )
-        emitter = Emitter(self._dtype, most_shared=self._device.most_shared)
-        binder = Binder(self._device, self._memory, emitter, tune=True)
+        emitter = Emitter(self._dtype, most_shared=self.device.most_shared)
+        binder = Binder(self.device, self._memory, emitter, tune=True)
         binder.kept.append(masks)
         plan = plan_of(self.program, places, batch, emitter, self._idle)
-        return Step(plan, binder, self._device)
+        return Step(plan, binder, self.device)
 
     # ---- words ------------------------------------------------------------------------------------------------------
 

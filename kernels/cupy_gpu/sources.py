@@ -14,7 +14,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["SRC", "KernelSource", "constants", "expanded", "kernels", "options", "struct_dtype", "units"]
+__all__ = [
+    "EACH",
+    "SRC",
+    "KernelSource",
+    "constants",
+    "expanded",
+    "for_each",
+    "kernels",
+    "options",
+    "struct_dtype",
+    "units",
+]
 
 SRC = Path(__file__).parent / "src"
 
@@ -22,6 +33,9 @@ _STRUCT = re.compile(r"^struct (?:alignas\(\d+\) )?(\w+) \{$(.*?)^\};$", re.MULT
 _FIELD = re.compile(r"^\s*(?:const )?((?:unsigned long long|unsigned|\w+))\b\s*((?:\*\s*(?:const\b)?\s*)*)(\w+);")
 _KERNEL = re.compile(
     r'^extern "C" __global__ void __launch_bounds__\((\d+)(?:, \d+)?\)\s+(\w+)\(const (\w+) (\w+)\)', re.MULTILINE
+)
+_HEAD = re.compile(
+    r'^(extern "C" __global__ void __launch_bounds__\(.+?\)\s+\w+)\(const (\w+) (\w+)\) \{$', re.MULTILINE
 )
 _ENUM = re.compile(r"^enum (\w+) \{(.*?)\};", re.MULTILINE | re.DOTALL)
 _INCLUDE = re.compile(r'^#include "([\w.]+)"\n', re.MULTILINE)
@@ -59,6 +73,15 @@ def expanded(unit: str) -> str:
         return _INCLUDE.sub(lambda match: read(match[1]), text)
 
     return read(unit).encode("ascii", "replace").decode("ascii")
+
+
+EACH = "_each"  # ends the name of a kernel that takes a table
+
+
+def for_each(text: str) -> str:
+    """A unit whose kernels take a table of their structs each: block (x, y, z) does what (x, y) would with the z-th."""
+    # Restricted, so that a field may be read again instead of being kept in a register, or spilled.
+    return _HEAD.sub(rf"\1{EACH}(const \2* const __restrict__ each) {{\n    const \2& \3 = each[blockIdx.z];", text)
 
 
 def options(dtype: Any) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from nnfast.protocol import Buffer, Job, PopulationJob, Result, num_threads
 
-from ..reference.runner import batches_of, flat_arrays
+from ..reference.runner import batches_of, flat_arrays, idle_groups
 from .addresses import address_of
 from .binding import HIDDEN, Binding
 from .interpreter import H
@@ -193,19 +193,10 @@ class PopulationRunner:
         return table, kept
 
     def _grouped(self, job: PopulationJob) -> tuple[Any, list[frozenset[int]]]:
-        """Which ops each model leaves out, as a number per model into a list of them.
-
-        An op is idle where a number is 0 or infinite, so models in which the same numbers are belong together.
-        """
-        scalars = np.ascontiguousarray(job.scalars, np.float64)
-        known = scalars.tobytes()
+        """Which ops each model leaves out; remembered, as most jobs of a fit have the same scalars."""
+        known = np.ascontiguousarray(job.scalars, np.float64).tobytes()
         if self._groups is None or self._groups[0] != known:
-            kinds = np.where(scalars == 0, 1, np.where(np.isinf(scalars), 2, 0)).astype(np.int8)
-            _, first, inverse = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
-            sets = [self._program.idle_ops(tuple(scalars[i])) for i in first]
-            idle = list(dict.fromkeys(sets))
-            places = np.array([idle.index(s) for s in sets], np.int64)
-            self._groups = known, np.ascontiguousarray(places[inverse.reshape(-1)]), idle
+            self._groups = known, *idle_groups(self._program, job.scalars)
         return self._groups[1], self._groups[2]
 
     def _plan(self, kind: Kind, idle: frozenset[int]) -> Plan:

@@ -153,6 +153,20 @@ def batches_of(job: Job) -> tuple[int, int, int]:
     return rows, size, -(-rows // size) if rows else 1
 
 
+def idle_groups(program: Program, scalars: Any) -> tuple[np.ndarray[Any, Any], list[frozenset[int]]]:
+    """Of models with these scalars (models, names): which ops each leaves out, as a number per model into a list.
+
+    An op is idle where a number is 0 or infinite, so models in which the same numbers are belong together.
+    """
+    scalars = np.ascontiguousarray(scalars, np.float64)
+    kinds = np.where(scalars == 0, 1, np.where(np.isinf(scalars), 2, 0)).astype(np.int8)
+    _, first, inverse = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
+    sets = [program.idle_ops(tuple(scalars[i])) for i in first]
+    groups = list(dict.fromkeys(sets))
+    places = np.array([groups.index(s) for s in sets], np.int64)
+    return np.ascontiguousarray(places[inverse.reshape(-1)]), groups
+
+
 def scalars_of_job(program: Program, job: Job) -> dict[str | float, Any]:
     """The numbers that are the same in all steps, by the names that ops use for them."""
     return {**dict(zip(program.scalars, map(float, job.scalars), strict=True)), "key": job.key}

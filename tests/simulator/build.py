@@ -34,6 +34,7 @@ sources = importlib.import_module("nnfast.kernels.cupy_gpu.sources")
 ORDERS = ("forward", "reversed", "shuffled")
 HERE = Path(__file__).parent
 SIMULATOR = ("simt.h", "simt_math.h", "simt_runtime.cpp")
+USUAL = ("dense.cu", "gather.cu", "optimizers.cu", "softmax_xent.cu", "metrics.cu")  # what training needs most often
 
 # -fno-gnu-unique so that statics of templates belong to one library. What a GPU faults at, a misaligned access above
 # all, is found in the usual build as well, by checks whose handlers are our own. -O1 where compiling takes long anyway.
@@ -61,14 +62,14 @@ class Library:
         self.dtype = dtype
         self.sanitize = sanitize
         self.kernels: Mapping[str, Any] = {**sources.kernels(), **_kernels_of(extra_sources)}
-        self._built: dict[str, Future[str]] = {}
+        self._built: dict[tuple[str, bool], Future[str]] = {}
         self._launchers: dict[str, Any] = {}
 
-    def compile(self, units: Sequence[str]) -> None:
-        """Start compiling these units, where that has not been done yet."""
+    def compile(self, units: Sequence[str], each: bool = False) -> None:
+        """Start compiling these units, where that has not been done yet; `each`: with kernels that take tables."""
         for unit in units:
-            if unit not in self._built:
-                self._built[unit] = _compiler().submit(_build, unit, self.dtype, self.sanitize)
+            if (unit, each) not in self._built:
+                self._built[unit, each] = _compiler().submit(_build, unit, self.dtype, self.sanitize, each)
 
     def layout(self, kernel: str) -> np.dtype[Any]:
         """The dtype of the record that a kernel takes."""
@@ -88,26 +89,42 @@ class Library:
 
         Raises SimulatorError where a GPU would hang, fault or do what nobody promised.
         """
-        launcher = self._launchers.get(kernel) or self._launcher(kernel)
-        x, y = blocks if isinstance(blocks, tuple) else (blocks, 1)
         record = np.ascontiguousarray(args, self.layout(kernel))
-        address = record.ctypes.data
-        text = launcher(x, y, shared, ORDERS.index(order), seed, address, record.nbytes)
+        self._run(kernel, (blocks, 1) if isinstance(blocks, int) else blocks, 1, record, shared, order, seed)
+
+    def launch_each(
+        self,
+        kernel: str,
+        blocks: tuple[int, int],
+        table: np.ndarray[Any, Any],
+        shared: int = 0,
+        order: str = "forward",
+        seed: int = 0,
+    ) -> None:
+        """Run a launch of the kernel that takes a table of records, one for each of its third axis."""
+        self._run(kernel + sources.EACH, blocks, len(table), table, shared, order, seed)
+
+    def _run(
+        self, name: str, blocks: tuple[int, int], z: int, args: np.ndarray[Any, Any], shared: int, order: str, seed: int
+    ) -> None:
+        launcher = self._launchers.get(name) or self._launcher(name)
+        text = launcher(*blocks, z, shared, ORDERS.index(order), seed, args.ctypes.data, args.nbytes // z)
         if text:
             raise SimulatorError(text.decode())
 
     def _launcher(self, kernel: str) -> Any:
-        unit = self.kernels[kernel].unit
-        self.compile([unit])
+        each = kernel.endswith(sources.EACH)
+        unit = self.kernels[kernel.removesuffix(sources.EACH)].unit
+        self.compile([unit], each)
         if not os.path.isabs(unit):  # who wants one of the package's will want others
-            self.compile(sources.units())
+            self.compile(USUAL if each else sources.units(), each)
         try:
-            function = getattr(_loaded(self._built[unit].result()), f"simt_launch_{kernel}")
+            function = getattr(_loaded(self._built[unit, each].result()), f"simt_launch_{kernel}")
         except AttributeError:
             raise SimulatorError(f"{unit} has no {kernel} any more: it was changed while this process ran") from None
         function.restype = ctypes.c_char_p
         unsigned, wide = ctypes.c_uint, ctypes.c_ulonglong
-        function.argtypes = [unsigned, unsigned, wide, ctypes.c_int, wide, ctypes.c_void_p, wide]
+        function.argtypes = [unsigned, unsigned, unsigned, wide, ctypes.c_int, wide, ctypes.c_void_p, wide]
         self._launchers[kernel] = function
         return function
 
@@ -161,10 +178,10 @@ def cache() -> Path:
     return folder
 
 
-def _build(unit: str, dtype: str, sanitize: bool) -> str:
+def _build(unit: str, dtype: str, sanitize: bool, each: bool) -> str:
     """The path of a unit's library, compiled where the cache has none."""
     options = [*COMMON, *(SANITIZED if sanitize else CHECKED), *sources.options(dtype), "-DNNF_HOST"]
-    text = _translation_unit(unit, dtype)
+    text = _translation_unit(unit, dtype, each)
     simulator = "".join((HERE / name).read_text(encoding="utf-8") for name in SIMULATOR)
     # Not `expanded`, which remembers: a source may have been changed since this process began.
     content = _contents(sources.SRC / unit, set())
@@ -220,26 +237,37 @@ def _contents(path: Path, seen: set[str]) -> str:
     return text
 
 
-def _translation_unit(unit: str, dtype: str) -> str:
+def _translation_unit(unit: str, dtype: str, each: bool) -> str:
     """What g++ compiles: the source in a namespace without a name, so that nothing of it meets another unit's or the C
     library's, and a launcher for each kernel."""
-    text = (sources.SRC / unit).read_text(encoding="utf-8")
+    path = sources.SRC / unit
+    text = path.read_text(encoding="utf-8")
     flush = int(np.dtype(dtype) == np.float32)
     launchers = "\n".join(
-        _LAUNCHER.format(name=name, threads=threads, struct=struct, flush=flush)
+        (_LAUNCHER_EACH if each else _LAUNCHER).format(name=name, threads=threads, struct=struct, flush=flush)
         for threads, name, struct, _ in sources._KERNEL.findall(text)
     )
-    return f'#include "simt.h"\nnamespace {{\n#include "{sources.SRC / unit}"\n}}\n{launchers}'
+    source = f'#line 1 "{path}"\n{sources.for_each(text)}' if each else f'#include "{path}"'
+    return f'#include "simt.h"\nnamespace {{\n{source}\n}}\n{launchers}'
 
 
 _LAUNCHER = """
 extern "C" __attribute__((visibility("default"))) const char* simt_launch_{name}(
-    unsigned x, unsigned y, unsigned long long shared, int order, unsigned long long seed, const void* args,
+    unsigned x, unsigned y, unsigned z, unsigned long long shared, int order, unsigned long long seed, const void* args,
     unsigned long long size) {{
     if (size != sizeof({struct})) return "{name}: the record has another size than struct {struct}";
     alignas({struct}) unsigned char copy[sizeof({struct})];
     __builtin_memcpy(copy, args, sizeof copy);
     const auto body = [](const void* p) {{ {name}(*static_cast<const {struct}*>(p)); }};
-    return simt_run({{"{name}", body, copy, {threads}, x, y, shared, order, seed, {flush}}});
+    return simt_run({{"{name}", body, copy, {threads}, x, y, z, shared, order, seed, {flush}}});
+}}
+"""
+_LAUNCHER_EACH = """
+extern "C" __attribute__((visibility("default"))) const char* simt_launch_{name}_each(
+    unsigned x, unsigned y, unsigned z, unsigned long long shared, int order, unsigned long long seed, const void* args,
+    unsigned long long size) {{
+    if (size != sizeof({struct})) return "{name}_each: the records have another size than struct {struct}";
+    const auto body = [](const void* p) {{ {name}_each(static_cast<const {struct}*>(p)); }};
+    return simt_run({{"{name}_each", body, args, {threads}, x, y, z, shared, order, seed, {flush}}});
 }}
 """

@@ -1,5 +1,6 @@
 // A stand-in for libcublasLt on the CPU: the C functions that a binding needs, with their signatures, their checks and
-// their numbers, for column-major single matrices of float or double. It is stricter where the real one may vary.
+// their numbers, for column-major matrices of float or double and batches of them, equally far apart. It is stricter where
+// the real one may vary.
 //
 // What the real library puts into a stream, this one puts into a record: `nnf_fake_matmul_prepare` takes the arguments of
 // cublasLtMatmul, checks them and keeps all it needs; `nnf_fake_matmul_run` computes. cublasLtMatmul does both at once.
@@ -26,9 +27,12 @@ static int check(void* handle, void* desc, void* a, void* b, void* c, void* out,
     r.a = *la, r.b = *lb, r.c = *lc, r.out = *ld;
     for (const Layout& l : {r.a, r.b, r.c, r.out}) {
         if (!l.rows || !l.cols || l.rows > INT32_MAX || l.cols > INT32_MAX || l.ld < int64_t(l.rows)) return INVALID_VALUE;
-        if (l.order || l.batch != 1) return NOT_SUPPORTED;
+        if (l.order) return NOT_SUPPORTED;
+        if (l.batch < 1 || l.batch != r.a.batch || l.stride < 0) return INVALID_VALUE;
     }
     for (int t : d->trans) if (t < 0 || t > 2) return INVALID_VALUE;
+    const int64_t last = int64_t(r.out.cols - 1) * r.out.ld + int64_t(r.out.rows);
+    if (r.out.batch > 1 && r.out.stride < last) return NOT_SUPPORTED;  // results upon each other
     if (d->trans[2] || d->pointer_mode || d->fill != 2) return NOT_SUPPORTED;
     r.m = d->trans[0] ? r.a.cols : r.a.rows;
     r.k = d->trans[0] ? r.a.rows : r.a.cols;
@@ -47,7 +51,7 @@ static int check(void* handle, void* desc, void* a, void* b, void* c, void* out,
     if (d->bias_type != -1 && uint32_t(d->bias_type) != type) return NOT_SUPPORTED;
     if (d->epilogue & AUX) {
         if (d->aux_ld % 128 || d->aux_ld < m) return NOT_SUPPORTED;
-        if (uintptr_t(d->aux) % 16) return NOT_SUPPORTED;
+        if (uintptr_t(d->aux) % 16 || d->aux_stride % 128) return NOT_SUPPORTED;
         if (pointers && !d->aux) return INVALID_VALUE;
     }
     if (wants_bias(d->epilogue) && uintptr_t(d->bias) % (wide ? 8 : 4)) return NOT_SUPPORTED;
@@ -129,15 +133,18 @@ API int nnf_fake_matmul_prepare(void* handle, void* desc, const void* alpha, con
     return SUCCESS;
 }
 
-API void nnf_fake_matmul_run(const Record* r) { r->a.type == R_64F ? run<double>(*r) : run<float>(*r); }
+API void nnf_fake_matmul_run(const Record* r) { r->a.type == R_64F ? run_batch<double>(*r) : run_batch<float>(*r); }
 API void nnf_fake_matmul_free(Record* r) { delete r; }
 
 // The areas that a product touches: (address, bytes) of A, B, C (0 bytes where beta is 0), D, bias, aux, workspace.
 API void nnf_fake_matmul_areas(const Record* r, uint64_t* areas) {
     const uint64_t item = r->a.type == R_64F ? 8 : 4;
-    const auto bytes = [&](const Layout& l) { return uint64_t((l.cols - 1) * l.ld + l.rows) * item; };
-    const uint64_t bias = wants_bias(r->d.epilogue) ? uint64_t(r->d.epilogue & BGRADB ? r->n : r->m) * item : 0;
-    const uint64_t aux = r->d.epilogue & AUX ? uint64_t((r->n - 1) * r->d.aux_ld + r->m + 7) / 8 : 0;
+    const uint64_t others = uint64_t(r->out.batch - 1);
+    const auto bytes = [&](const Layout& l) { return ((l.cols - 1) * l.ld + l.rows + others * l.stride) * item; };
+    const uint64_t row = uint64_t(r->d.epilogue & BGRADB ? r->n : r->m);
+    const uint64_t bias = wants_bias(r->d.epilogue) ? (row + others * r->d.bias_stride) * item : 0;
+    const uint64_t bits = uint64_t((r->n - 1) * r->d.aux_ld + r->m) + others * r->d.aux_stride;
+    const uint64_t aux = r->d.epilogue & AUX ? (bits + 7) / 8 : 0;
     const uint64_t all[14] = {
         uint64_t(r->pa), bytes(r->a), uint64_t(r->pb), bytes(r->b), uint64_t(r->pc), r->beta != 0 ? bytes(r->c) : 0,
         uint64_t(r->pd), bytes(r->out), uint64_t(r->d.bias), bias, uint64_t(r->d.aux), aux,

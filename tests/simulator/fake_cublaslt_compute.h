@@ -76,3 +76,18 @@ static void run(const Record& r) {
     }
     if (e & BGRAD) for (int64_t i = 0; i < m; ++i) bias[i] = grad[i];
 }
+
+// One product after the other.
+template <class T>
+static void run_batch(const Record& r) {
+    for (int64_t b = 0; b < r.out.batch; ++b) {
+        Record one = r;
+        one.pa = static_cast<const T*>(r.pa) + b * r.a.stride;
+        one.pb = static_cast<const T*>(r.pb) + b * r.b.stride;
+        one.pc = static_cast<const T*>(r.pc) + b * r.c.stride;
+        one.pd = static_cast<T*>(r.pd) + b * r.out.stride;
+        one.d.bias = static_cast<T*>(r.d.bias) + b * r.d.bias_stride;
+        one.d.aux = static_cast<unsigned char*>(r.d.aux) + b * r.d.aux_stride / 8;
+        run<T>(one);
+    }
+}

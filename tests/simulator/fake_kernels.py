@@ -45,8 +45,8 @@ def pointers(unit: str, struct: str, dtype: str) -> tuple[tuple[str, int], ...]:
 class Function:
     """A kernel of one module, as `RawKernel.kernel` gives it."""
 
-    def __init__(self, device: Device, source: Any, dtype: str) -> None:
-        self._device, self._source, self._dtype = device, source, dtype
+    def __init__(self, device: Device, source: Any, dtype: str, each: bool) -> None:
+        self._device, self._source, self._dtype, self._each = device, source, dtype, each
         self._layout = sources.struct_dtype(source.unit, source.struct, dtype)
         self._pointers = pointers(source.unit, source.struct, dtype)
         self.shared_limit = SHARED_DEFAULT
@@ -63,22 +63,27 @@ class Function:
         if not isinstance(grid, tuple) or not isinstance(block, tuple):
             raise TypeError("grid and block must be tuples")
         self._check((*map(int, grid), 1, 1)[:3], (*map(int, block), 1, 1)[:3], int(shared_mem))
-        raw = self._read(args)
+        blocks = (*map(int, grid), 1, 1)[:3]
+        raw = self._read_address(args) if self._each else self._read(args)
         queue = self._device.current if stream is None else stream.queue
-        self._check_pointers(raw)
-        blocks = (*map(int, grid), 1)[:2]
+        if not self._each:
+            self._check_pointers(raw)
+        name, counts = self._source.name, self._device.counts
 
         def run() -> None:
-            addresses = self._check_pointers(raw)
-            record = np.frombuffer(raw, self._layout).reshape(())
-            self._device.counts.kernels_run += 1
-            library(self._dtype, self._device.sanitize).launch(
-                self._source.name, blocks=blocks, shared=int(shared_mem), args=record, order=self._device.order
-            )
-            self._device.check_guards(self._source.name, addresses)
+            records = self._table(raw, blocks[2]) if self._each else np.frombuffer(raw, self._layout)
+            addresses = [address for record in records for address in self._check_pointers(record.tobytes())]
+            counts.kernels_run += 1
+            kernels = library(self._dtype, self._device.sanitize)
+            more = {"shared": int(shared_mem), "order": self._device.order}
+            if self._each:
+                kernels.launch_each(name, blocks[:2], records, **more)
+            else:
+                kernels.launch(name, blocks[:2], records[0], **more)
+            self._device.check_guards(name, set(addresses))
 
-        if queue.push(self._source.name, run):
-            self._device.counts.launches += 1
+        if queue.push(name, run):
+            counts.launches += 1
 
     def _check(self, grid: tuple[int, ...], block: tuple[int, ...], shared: int) -> None:
         name = self._source.name
@@ -86,8 +91,8 @@ class Function:
             raise CUDADriverError(1, f"{name}: a grid of {grid} blocks")
         if block != (self._source.threads, 1, 1):
             raise CUDADriverError(701, f"{name}: blocks of {block} threads, not of {self._source.threads}")
-        if grid[2] != 1:
-            raise NotImplementedError("grids with three dimensions are not simulated")
+        if grid[2] != 1 and not self._each:
+            raise NotImplementedError("the kernels for one model have no third axis")
         if not 0 <= shared <= self.shared_limit:
             raise CUDADriverError(1, f"{name}: {shared} bytes of shared memory, allowed are {self.shared_limit}")
 
@@ -107,6 +112,19 @@ class Function:
         if isinstance(value, Array):
             raise TypeError(f"{self._source.name} takes its struct by value, not an array")
         raise TypeError(f"Unsupported type {type(value)}")
+
+    def _read_address(self, args: Any) -> bytes:
+        """A kernel for many models takes the address of its table."""
+        if len(args) != 1 or not isinstance(args[0], CPointer) or not args[0].address:
+            raise TypeError(f"{self._source.name}: the address of a table is to be given by a CPointer")
+        return ctypes.string_at(args[0].address, 8)
+
+    def _table(self, raw: bytes, models: int) -> np.ndarray[Any, Any]:
+        """The records in device memory, as they are when the kernel runs."""
+        address, size = int.from_bytes(raw, "little"), models * self._layout.itemsize
+        if fault := self._device.fault(address, size):
+            raise CUDARuntimeError(700, f"{self._source.name}: its table: {fault}")
+        return np.frombuffer(ctypes.string_at(address, size), self._layout)
 
     def _check_pointers(self, raw: bytes) -> list[int]:
         """A pointer to anything but living device memory (or pinned memory) would stop a GPU."""
@@ -177,17 +195,24 @@ class RawModule:
         unknown = [o for o in self.options if not o.startswith(("-", "/"))]
         if unknown:
             raise CompileException(f"nvrtc: error: invalid value for options: {unknown}")
-        known = [unit for unit in sources.units() if sources.expanded(unit) in self.code]
-        wanted = {name for _, name, _, _ in sources._KERNEL.findall(self.code)}
-        if not wanted <= {name for name, source in sources.kernels().items() if source.unit in known}:
+        if not self._names():
             raise CompileException("only the kernels of kernels/cupy_gpu/src are simulated, from unchanged sources")
+
+    def _names(self) -> set[str]:
+        """Of the kernels, if the code is that of a unit, for one model or for many, and nothing else."""
+        for unit in sources.units():
+            text = sources.expanded(unit)
+            for whole, ending in ((text, ""), (sources.for_each(text), sources.EACH)):
+                if self.code == whole:
+                    return {n + ending for n, source in sources.kernels().items() if source.unit == unit}
+        return set()
 
     def get_function(self, name: str) -> RawKernel:
         self.compile()
         if name not in self._kernels:
-            source = sources.kernels().get(name)
-            if source is None or name not in {n for _, n, _, _ in sources._KERNEL.findall(self.code)}:
+            if name not in self._names():
                 raise CUDADriverError(500, name)
+            source, each = sources.kernels()[name.removesuffix(sources.EACH)], name.endswith(sources.EACH)
             dtype = "float64" if "-DNNF_DOUBLE=1" in self.options else "float32"
-            self._kernels[name] = RawKernel(Function(self._device, source, dtype))
+            self._kernels[name] = RawKernel(Function(self._device, source, dtype, each))
         return self._kernels[name]

@@ -33,7 +33,7 @@ struct simt_launch {
     const char* kernel;
     void (*body)(const void* args);
     const void* args;
-    unsigned threads, grid_x, grid_y;
+    unsigned threads, grid_x, grid_y, grid_z;
     unsigned long long shared;
     int order;  // 0 forward, 1 reversed, 2 shuffled
     unsigned long long seed;

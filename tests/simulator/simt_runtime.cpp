@@ -207,6 +207,7 @@ inline void switch_to(Fiber* to) {
 
 [[noreturn]] void fault(const char* format, ...) {
     size_t used = size_t(std::snprintf(m.text, sizeof m.text, "%s, block (%u, %u): ", m.launch->kernel, blockIdx.x, blockIdx.y));
+    if (blockIdx.z) used += size_t(std::snprintf(m.text + used, sizeof m.text - used, "of model %u: ", blockIdx.z));
     va_list list;
     va_start(list, format);
     std::vsnprintf(m.text + used, sizeof m.text - used, format, list);
@@ -323,7 +324,7 @@ __attribute__((no_sanitize("address", "undefined"))) void fill(char* from, char*
 
 void run_block(unsigned number) {
     const simt_launch& launch = *m.launch;
-    blockIdx = {number % launch.grid_x, number / launch.grid_x, 0};
+    blockIdx = {number % launch.grid_x, number / launch.grid_x % launch.grid_y, number / launch.grid_x / launch.grid_y};
     fill(simt_static_begin, simt_static_end);
     if (launch.shared) std::memset(simt_dynamic_shared, 0xff, launch.shared);
     for (int i = 0; i < m.count; ++i) m.threads[i].state = UNSTARTED;
@@ -461,8 +462,8 @@ const char* simt_run(const simt_launch& launch) {
     m.faulty = false;
     m.fiber = &m.main;
     blockDim = {launch.threads, 1, 1};
-    gridDim = {launch.grid_x, launch.grid_y, 1};
-    const size_t blocks = size_t(launch.grid_x) * launch.grid_y;
+    gridDim = {launch.grid_x, launch.grid_y, launch.grid_z};
+    const size_t blocks = size_t(launch.grid_x) * launch.grid_y * launch.grid_z;
     simt_dynamic_shared = launch.shared ? std::malloc(launch.shared) : nullptr;  // exactly: red zones lie around it
     const auto before = set_flush(launch.flush);
     // Shuffled: every block has another multiple of a step that shares no factor with their number.

@@ -1,0 +1,169 @@
+"""Device memory of the models that step together: a block for each, all alike, and what each reads its numbers from.
+
+Blocks lie one after the other, so an address of one model is that of the first plus a multiple of the block's size;
+and every array in them begins where it would begin for a model alone, 256 bytes apart at least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nnfast.protocol import Array, PopulationJob
+
+from . import gather
+
+if TYPE_CHECKING:
+    from nnfast.protocol import Program
+
+__all__ = ["Blocks", "Numbers", "Room", "address_of"]
+
+ALIGNED = 256  # bytes
+
+_JOB, _STEP = gather.job_layout().names or (), gather.step_layout().names or ()  # fields of 8 bytes, all of them
+
+
+class Room(NamedTuple):
+    """Bytes of a block by the name of what lies there; `size` is that of the block."""
+
+    starts: Mapping[str, int]
+    size: int
+
+    @staticmethod
+    def of(sizes: Mapping[str, int]) -> Room:
+        starts, end = {}, 0
+        for name, size in sizes.items():
+            starts[name] = end
+            end += -(-size // ALIGNED) * ALIGNED
+        return Room(starts, max(end, ALIGNED))
+
+
+class Blocks:
+    """Blocks for as many models as there is memory for; they move when they grow, never otherwise."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._memory: Array = cupy.empty(0, np.uint8)
+        self._sizes: dict[str, int] = {}
+        self.room = Room({}, ALIGNED)
+        self.models = 0
+
+    def make(self, sizes: Mapping[str, int], models: int, beside: int) -> bool:
+        """Room for these arrays and so many models, or for fewer, where each needs `beside` bytes elsewhere as well.
+
+        True where anything moved.
+        """
+        largest = self._sizes | {name: max(size, self._sizes.get(name, 0)) for name, size in sizes.items()}
+        if largest == self._sizes and self.models >= models:
+            return False
+        room, self._memory = Room.of(largest), self._cupy.empty(0, np.uint8)
+        free = self._cupy.cuda.runtime.memGetInfo()[0] + self._cupy.get_default_memory_pool().free_bytes()
+        models = max(models, self.models)
+        self._sizes, self.room, self.models = largest, room, max(1, min(models, free // 2 // (room.size + beside)))
+        self._memory = self._cupy.empty(self.models * room.size, np.uint8)
+        return True
+
+    def address(self, name: str, model: int) -> int:
+        return int(self._memory.data.ptr) + self.room.starts[name] + model * self.room.size
+
+    def rows(self, name: str, dtype: Any, models: int, size: int) -> Array:
+        """(models, size): the arrays of this name, as a view."""
+        kind = np.dtype(dtype)
+        start = self.room.starts[name] // kind.itemsize
+        whole = self._memory.view(kind).reshape(self.models, -1)
+        return whole[:models, start : start + size]
+
+
+class Numbers:
+    """`struct Job`, `struct Step` and the program's scalars, a record for each model; and its tables and sums."""
+
+    def __init__(self, cupy: Any, program: Program) -> None:
+        self._cupy = cupy
+        self._n_sums, self._scalars = len(program.sums), len(program.scalars)
+        self.words = len(_JOB) + len(_STEP) + self._scalars
+        self._device: Array = cupy.empty((0, self.words), np.int64)
+        self._held: list[Any] = []  # what the records point to
+        self._sums: Array = None
+
+    def room_for(self, models: int) -> bool:
+        """Whether the records moved to make room for so many."""
+        if len(self._device) >= models:
+            return False
+        self._device = self._cupy.empty((models, self.words), np.int64)
+        return True
+
+    def addresses(self, model: int) -> tuple[int, int, int]:
+        """Where a model's Job, Step and scalars lie."""
+        start = int(self._device.data.ptr) + 8 * model * self.words
+        return start, start + 8 * len(_JOB), start + 8 * (len(_JOB) + len(_STEP))
+
+    def beside(self, job: PopulationJob) -> int:
+        """Bytes that each model's tables, sums and row orders take."""
+        order = 0 if job.order is None else job.order[0].size
+        return 8 * (order + job.steps * (self._n_sums + 2))
+
+    def begin(self, job: PopulationJob, rows: int, size: int, batches: int) -> None:
+        """Put the numbers of a job, all of whose models step together, on the device."""
+        models = len(job.models)
+        self._sums = self._cupy.empty((models, job.steps, self._n_sums), np.float64)
+        self._held = []
+        labels = job.y is not None and job.y.ndim - ("y" in job.own) == 1
+        y = self._rows_of(job, "y")
+        values = {
+            "x": self._rows_of(job, "x"),
+            "labels": y if labels else 0,
+            "y": 0 if labels else y,
+            "weight": self._rows_of(job, "sample_weight"),
+            "output": self._rows_of(job, "output"),
+            "order": self._table(job.order, np.int64),
+            "sums": address_of(self._sums) + np.arange(models) * (8 * job.steps * self._n_sums),
+            "learning_rates": self._table(job.learning_rates, np.float64),
+            "normalisers": self._table(job.normalisers, np.float64),
+            "first_rows": 0,
+            "rows": rows,
+            "batch_size": size,
+            "batches": batches,
+            "first_batch": job.first_batch,
+            "first_step": 1 if job.first_steps is None else job.first_steps,
+            "steps": job.steps,
+            "key": 0 if job.keys is None else np.asarray(job.keys, np.uint64).view(np.int64),
+            "n_sums": self._n_sums,
+        }
+        words = np.zeros((models, self.words), np.int64)
+        for i, name in enumerate(_JOB):
+            words[:, i] = values[name]
+        words[:, len(_JOB) + _STEP.index("nonfinite")] = -1
+        words[:, len(_JOB) + len(_STEP) :] = np.ascontiguousarray(job.scalars, np.float64).view(np.int64)
+        self._device[:models] = self._cupy.asarray(words)
+
+    def results(self, models: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The sums (models, steps, columns), and the first step of each that the device found not finite, or −1."""
+        at = len(_JOB) + _STEP.index("nonfinite")
+        return self._cupy.asnumpy(self._sums), self._cupy.asnumpy(self._device[:models, at].copy())
+
+    def begun(self) -> int:
+        """How many steps the device has begun."""
+        at = len(_JOB) + _STEP.index("next")
+        return int(self._cupy.asnumpy(self._device[:1, at].copy())[0])
+
+    def _rows_of(self, job: PopulationJob, name: str) -> Any:
+        """Where each model's data begin."""
+        array = getattr(job, name)
+        if array is None:
+            return 0
+        own = name in job.own or name == "output"
+        return address_of(array) + (np.asarray(job.models) * array.strides[0] if own else 0)
+
+    def _table(self, table: Any, dtype: Any) -> Any:
+        """Where each model's row of a table begins, once it is on the device."""
+        if table is None:
+            return 0
+        device = self._cupy.asarray(np.ascontiguousarray(table, dtype))
+        self._held.append(device)
+        return address_of(device) + np.arange(len(device)) * device.strides[0]
+
+
+def address_of(a: Array) -> int:
+    return 0 if a is None else int(a.data.ptr)

@@ -44,7 +44,7 @@ GRACE = 10.0  # seconds that a section gets beyond its time before it is ended
 PARTS: dict[str, dict[str, float]] = {
     "probe": {"facts": 0.06, "products": 0.09},
     "parity": {"ops float32": 0.09, "ops float64": 0.07, "training": 0.11, "processes": 0.06},
-    "measure": {"kernels": 0.12, "steps": 0.5, "predictions": 0.12},
+    "measure": {"kernels": 0.12, "steps": 0.44, "predictions": 0.1, "populations": 0.1},
 }
 
 
@@ -203,11 +203,12 @@ def _stand(options: argparse.Namespace) -> Any:
 def _run_section(section: Section, options: argparse.Namespace) -> None:
     kind = {"simulated": options.simulated, "peers": options.peers or not options.simulated}
     part, _, name = options.section.partition("/")
-    if part == "measure" and name in ("steps", "predictions"):
+    if part == "measure" and name != "kernels":
         open_checkout(simulator=options.simulated)
         from gpu_parts import steps
 
-        (steps.training if name == "steps" else steps.predictions)(section, **kind)
+        timed = {"steps": steps.training, "predictions": steps.predictions, "populations": steps.populations}
+        timed[name](section, **kind)
         return
     with tempfile.TemporaryDirectory(prefix="nnfast-gpu-measured-") as folder:
         os.environ["NNFAST_CACHE_DIR"] = folder  # what is measured here must not depend on what was before

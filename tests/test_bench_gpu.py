@@ -21,7 +21,7 @@ BENCH = ROOT / "bench"
 PARTS = {
     "probe": ["facts", "products"],
     "parity": ["ops float32", "ops float64", "training", "processes"],
-    "measure": ["kernels", "steps", "predictions"],
+    "measure": ["kernels", "steps", "predictions", "populations"],
 }
 
 
@@ -67,6 +67,14 @@ def test_a_simulated_record_says_so_and_has_no_table(simulated):
     assert refused.returncode != 0
     assert "no GPU code ran" in refused.stderr
     assert run("--table", folder).stdout.startswith("Not measured yet.")
+
+
+@pytest.mark.slow
+def test_populations_train_alike(simulated):
+    (entry,) = simulated[0]["parts"]["measure"]["populations"]["steps"].values()
+    contenders = entry["found"]["contenders"]
+    assert set(contenders) == {"nnfast", "nnfast, fit", "nnfast, model by model"}
+    assert all(c["losses apart"] < 1e-5 and c["losses"][-1] < c["losses"][0] for c in contenders.values())
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from gpu_models import joined, simulated, why_not_simulated
 from population_models import SETTINGS, compare, model, rows, settings_of
 
 import nnfast as nn
+from nnfast.population.running import row_orders
 from nnfast.random import permutation
 
 pytestmark = pytest.mark.skipif(bool(why_not_simulated), reason=str(why_not_simulated))
@@ -76,6 +77,14 @@ def test_more_models_take_no_more_launches(gpu, monkeypatch):
         counts.append(tuple(b - a for a, b in zip(before, after, strict=True)))
     assert counts[0] == counts[1]
     assert min(counts[0]) > 0
+
+
+def test_row_orders_are_drawn_for_all_models_at_once(gpu):
+    keys, epochs = np.arange(5, dtype=np.uint64) << np.uint64(40), np.arange(5)
+    drawn = [permutation(int(k), int(e), 50) for k, e in zip(keys, epochs, strict=True)]
+    found = gpu.row_orders(keys, epochs, 50)
+    assert found is None or np.array_equal(found, drawn)
+    assert np.array_equal(row_orders(gpu, keys, epochs, 50), drawn)
 
 
 def test_steps_are_graphs(gpu):

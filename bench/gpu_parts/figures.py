@@ -72,7 +72,7 @@ def _last_line(words: str) -> str:
 def left_out(record: Record) -> list[tuple[str, str]]:
     """Contenders that failed, with the reason, each reason once; and graphs that torch.compile did without."""
     found: dict[tuple[str, str], None] = {}
-    for section in ("steps", "predictions"):
+    for section in ("steps", "predictions", "populations"):
         for step in found_in(record, "measure", section).values():
             for title, entry in step.get("contenders", {}).items():
                 if "failed" in entry:
@@ -88,9 +88,9 @@ def limits_of(record: Record) -> Mapping[str, Any]:
     return next((found["limits"] for place in places if "limits" in (found := found_in(record, *place))), {})
 
 
-def trainings(record: Record) -> Iterator[dict[str, Any]]:
+def trainings(record: Record, section: str = "steps") -> Iterator[dict[str, Any]]:
     """The trainings that were timed."""
-    for found in found_in(record, "measure", "steps").values():
+    for found in found_in(record, "measure", section).values():
         if "contenders" in found:
             yield found
 

@@ -83,6 +83,7 @@ def training_parity(section: Section, stand: Stand) -> None:
     for precision in PRECISIONS:
         section.step(f"the same bits, {precision}", _same_bits, stand, precision, first, epochs)
         section.step(f"NaN, {precision}", _flags_nan, stand, precision)
+        section.step(f"a population beside its models, {precision}", _population, stand, precision, first, epochs)
     section.step("new rates without a new capture", _no_new_capture, stand, first)
     section.step("memory", _memory, stand, first, 20 if stand.simulated else 10_000)
 
@@ -145,6 +146,38 @@ def _same_bits(stand: Stand, precision: str, blueprint: Blueprint, epochs: int) 
     plain, cut = (digest(_with_python(backend, python)) for python in (False, True))
     found["a layer in plain Python"] = {"plain": cut, "of nnfast": plain}
     _demand(len(bits) == 1 and plain == cut, "not all the same", found)
+    return found
+
+
+def _population(stand: Stand, precision: str, blueprint: Blueprint, epochs: int) -> dict[str, Any]:
+    """Models that are trained together have the bits that each has alone, with and without epilogues."""
+    backend = stand.backend(precision)
+    seeds, rates = [3, 4, 5, 6], [0.01, 0.02, 0.03, 0.01]
+    found: dict[str, Any] = {}
+    tuner = stand.part("tuning").Tuner
+    for how in ("as measured", "separate"):
+        before = tuner.joins
+        if how == "separate":
+            tuner.joins = lambda self, joined, separate: False
+        try:
+            population = nn.Population(
+                lambda: blueprint.model(backend, "float32"), 4, {"rng": seeds, "learning_rate": rates}
+            )
+            population.fit(*blueprint.data(), epochs=epochs, batch_size=32, verbose=0)
+            together = [digest(population[k]) for k in range(4)]
+            alone = []
+            for seed, rate in zip(seeds, rates, strict=True):
+                parts = blueprint.layers(), blueprint.loss(), blueprint.optimizer()
+                model = nn.Model(*parts, backend=backend, dtype="float32", rng=seed)
+                model.optimizer.learning_rate = rate
+                model.fit(*blueprint.data(), epochs=epochs, batch_size=32, verbose=0)
+                alone.append(digest(model))
+        finally:
+            tuner.joins = before
+        runner = population._runner("train")[1].population()
+        found[how] = {"together": together, "alone": alone, "launched for all": bool(runner._steps)}
+    same = all(f["together"] == f["alone"] and f["launched for all"] for f in found.values())
+    _demand(same, "not the bits that they have alone", found)
     return found
 
 

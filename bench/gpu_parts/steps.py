@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu_parts.networks import NETWORKS, TINY, Network
+from gpu_parts.networks import NETWORKS, POPULATIONS, TINY, TINY_POPULATION, Network
 from gpu_parts.section import Section
 from gpu_parts.stand import PRECISIONS
 from gpu_parts.workers import Failed, Worker
 
-__all__ = ["CONTENDERS", "Contender", "predictions", "training"]
+__all__ = ["CONTENDERS", "Contender", "populations", "predictions", "training"]
 
 ROUNDS = 7
 ROUND = 0.06  # seconds per contender and round
@@ -64,7 +64,23 @@ PREDICTORS = (
     Contender("PyTorch, captured by hand", "torch", "torch_steps", "predict_", extra=(True,)),
     Contender("JAX, jit", "jax", "jax_steps", "predict_"),
 )
-ON_CPU = ("PyTorch, eager", "PyTorch, torch.compile", "JAX, whole loop", "JAX, step by step", "JAX, jit")
+IN_POPULATIONS = (
+    Contender("nnfast", "nnfast", "nnfast_populations", "jobs", ours=True),
+    Contender("PyTorch, vmap, step captured by hand", "torch", "torch_populations", "graph"),
+    Contender("JAX, vmap over the loop", "jax", "jax_populations", "loop", units=(64, 64)),
+    Contender("nnfast, fit", "nnfast", "nnfast_populations", "fit", ours=True),
+    Contender("PyTorch, vmap, eager", "torch", "torch_populations", "eager"),
+    Contender("nnfast, model by model", "nnfast", "nnfast_populations", "one_by_one", ours=True),
+)
+ON_CPU = (
+    "PyTorch, vmap, eager",
+    "JAX, vmap over the loop",
+    "PyTorch, eager",
+    "PyTorch, torch.compile",
+    "JAX, whole loop",
+    "JAX, step by step",
+    "JAX, jit",
+)
 
 
 class Field:
@@ -172,10 +188,18 @@ def training(section: Section, *, simulated: bool, peers: bool) -> None:
                 section.step(f"{case.name}, {precision}", _train, field, case, precision, needs=TRAINING)
 
 
-def _train(field: Field, case: Network, precision: str) -> dict[str, Any]:
+def populations(section: Section, *, simulated: bool, peers: bool) -> None:
+    """Training steps of many models at once."""
+    cases = [TINY_POPULATION] if simulated else list(POPULATIONS.values())
+    with _field(section, simulated, peers) as field:
+        for case in cases:
+            section.step(f"{case.name}, fp32", _train, field, case, "fp32", IN_POPULATIONS, needs=TRAINING)
+
+
+def _train(field: Field, case: Network, precision: str, contenders: Sequence[Contender] = CONTENDERS) -> dict[str, Any]:
     running: dict[str, tuple[Contender, Worker, str]] = {}
     found: dict[str, Any] = {"network": case.name, "precision": precision, "bound": case.bound, "contenders": {}}
-    for contender in CONTENDERS:
+    for contender in contenders:
         if not field.enters(contender, case):
             continue
         entry: dict[str, Any] = {"ours": contender.ours}

@@ -6,7 +6,7 @@ Every number comes from the record. A record of the simulated device has no tabl
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def table(record: Record) -> str:
     if record["simulated"]:
         raise SystemExit(f"there is no table of this record: {record['banner']}")
     parts = [_stands_on(record)]
-    makers = (_figure_rows, _training_rows, _kernel_rows, _prediction_rows)
+    makers = (_figure_rows, _training_rows, _population_rows, _kernel_rows, _prediction_rows)
     for maker in (*makers, _epilogue_rows, _layout_rows, _split_rows, _call_rows, _parity_rows):
         title, head, right, rows = maker(record)
         if rows:
@@ -72,21 +72,29 @@ def _figure_rows(record: Record) -> Part:
 
 
 def _training_rows(record: Record) -> Part:
+    return _timed_rows(record, "A training step", trainings(record))
+
+
+def _population_rows(record: Record) -> Part:
+    return _timed_rows(record, "A training step of all models of a population", trainings(record, "populations"))
+
+
+def _timed_rows(record: Record, title: str, steps: Iterable[dict[str, Any]]) -> Part:
     head = ("network", "precision", "who", "µs/step", "quartiles", "nnfast/it", "floor/time", "losses apart")
     rows: Rows = []
-    for step in trainings(record):
+    for step in steps:
         floor = _floor(record, step)
-        for title, entry in step["contenders"].items():
-            network = [step["network"], step["precision"]] if not rows or title == "nnfast" else ["", ""]
+        for who, entry in step["contenders"].items():
+            network = [step["network"], step["precision"]] if not rows or who == "nnfast" else ["", ""]
             if "microseconds" not in entry:
-                rows.append([*network, title, "failed", "", "", "", ""])
+                rows.append([*network, who, "failed", "", "", "", ""])
                 continue
             q1, median, q3 = np.quantile(entry["microseconds"], [0.25, 0.5, 0.75])
-            over = "" if entry["ours"] else _quartiles(ratios(step, title))
+            over = "" if entry["ours"] else _quartiles(ratios(step, who))
             share = "" if floor is None else f"{floor / median:.0%}"
             apart = f"{entry['losses apart']:.1e}"
-            rows.append([*network, title, _number(median), f"{_number(q1)} to {_number(q3)}", over, share, apart])
-    return "A training step", head, (3, 5, 6, 7), rows
+            rows.append([*network, who, _number(median), f"{_number(q1)} to {_number(q3)}", over, share, apart])
+    return title, head, (3, 5, 6, 7), rows
 
 
 def _quartiles(by_round: Any) -> str:

@@ -103,6 +103,13 @@ class CupyBackend:
     def synchronize(self) -> None:
         self.gpu.synchronize()
 
+    def row_orders(self, keys: object, epochs: object, rows: int) -> object:
+        """`nnfast.random.permutation` for many keys and epochs, by the Numba backend, where it can work; else None."""
+        from ..numba_cpu import NumbaBackend
+
+        numba = NumbaBackend()
+        return None if numba.unavailable() else numba.row_orders(keys, epochs, rows)
+
     def warm_up(self, dtype: str) -> Iterator[str]:
         """Compile every kernel, or load it from CuPy's cache; yields the name of each when it is there."""
         from . import sources

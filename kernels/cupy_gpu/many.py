@@ -72,8 +72,9 @@ def _records(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], models: int) -> n
     """Records in which what differs between a and b, addresses, goes on in the same strides."""
     first, second = (np.frombuffer(record.tobytes(), np.uint64) for record in (a, b))  # structs hold pointers: 8 bytes
     distance = second - first  # modulo 2⁶⁴, which is right for what lies below as well
-    words: np.ndarray[Any, Any] = first + np.arange(models, dtype=np.uint64)[:, None] * distance
-    return words.view(a.dtype).reshape(models)
+    words = first + np.arange(models, dtype=np.uint64)[:, None] * distance
+    records: np.ndarray[Any, Any] = words.view(a.dtype).reshape(models)
+    return records
 
 
 def _apart(a: Ref | None, b: Ref | None) -> int:

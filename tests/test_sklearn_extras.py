@@ -13,10 +13,10 @@ pytest.importorskip("sklearn")
 
 from sklearn import neural_network as theirs
 from sklearn.exceptions import NotFittedError
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import LabelBinarizer, StandardScaler
 
 from nnfast import errors
-from nnfast.sklearn import MLPClassifier, MLPRegressor, from_sklearn, to_sklearn
+from nnfast.sklearn import MLPClassifier, MLPRegressor, classifier, from_sklearn, to_sklearn
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -280,3 +280,34 @@ def test_without_scikit_learn_the_message_names_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "nnfast.sklearn")
     with pytest.raises(ImportError, match=r"nnfast\[sklearn\]"):
         import nnfast.sklearn  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, 1, 0],
+        [3, 1, 2, 1, 2, 3],
+        [5, 5, 5],
+        [True, False, False, True],
+        ["b", "a", "c", "a", "b", "c"],
+        np.array([2, 0, 2, 0], np.uint8),
+        np.array(["x", "y", "x", "y"], object),
+        np.array([1.0, 2.0, 1.0, 2.0, 0.0, 0.0]),
+        [0, 1, 2],
+        np.array([[1, 0], [0, 1], [1, 1]]),
+    ],
+    ids=str,
+)
+def test_labels_are_those_of_the_binarizer(labels):
+    y = np.asarray(labels)
+    ours, theirs = classifier._fitted_binarizer(y), LabelBinarizer().fit(y)
+    assert ours.__dict__.keys() == theirs.__dict__.keys()
+    assert np.array_equal(ours.classes_, theirs.classes_)
+    assert ours.classes_.dtype == theirs.classes_.dtype
+    assert (ours.y_type_, ours.sparse_input_) == (theirs.y_type_, theirs.sparse_input_)
+    assert np.array_equal(ours.transform(y), theirs.transform(y))
+
+
+def test_continuous_targets_are_no_labels():
+    with pytest.raises(ValueError, match="Unknown label type"):
+        MLPClassifier().fit(np.eye(4), [0.5, 1.5, 0.1, 0.2])

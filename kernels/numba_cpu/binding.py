@@ -89,21 +89,24 @@ class Binding:
         for v in range(len(self._rows)):
             for t in range(self.shares):
                 scratch = self._memory.scratch[t]
-                self._words[v, t, :3] = product, address_of(scratch), address_of(scratch) + scratch.nbytes - PACK_BYTES
+                words = [0] * end  # a list: NumPy takes single numbers slowly
+                words[:3] = product, address_of(scratch), address_of(scratch) + scratch.nbytes - PACK_BYTES
                 for i, step in enumerate(steps):
                     if step.compiled and step.op.name != BARRIER:
-                        self._place(i, step, v, t)
+                        self._place(words, i, step, v, t)
+                self._words[v, t] = words
 
-    def _place(self, i: int, step: Instruction, v: int, t: int) -> None:
+    def _place(self, words: list[int], i: int, step: Instruction, v: int, t: int) -> None:
         """The words of one instruction for one share."""
         op = step.own[t] if step.own else step.op
-        spec, words = table.spec_of(op.name), self._words[v, t]
-        arrays, dims, numbers = (int(o) for o in self._offsets[i, 1:])
+        spec = table.spec_of(op.name)
+        _, arrays, dims, numbers = self._offsets[i].tolist()
         span = self._span(step, v, t)
         sizes: dict[str, int] = {}
         for k, (arg, b) in enumerate(zip(spec.args, op.args, strict=True)):
             if b is not None:
-                sizes |= {d: self._size_of(n, v) for d, n in zip(arg.shape, b.shape, strict=False)}
+                for d, n in zip(arg.shape, b.shape, strict=False):
+                    sizes[d] = n if isinstance(n, int) else self._size_of(n, v)
                 words[arrays + k] = self._array(b, arrays + k, step, k, span, v, t)
         cut = {"rows": "N", "elements": "P", "inputs": "I"}.get(step.split)
         if cut:
@@ -113,18 +116,16 @@ class Binding:
         pieces = step.split == "pieces"
         if pieces:
             words[dims : dims + 2] = self._pieces_of(op, t)
-            span = 0, int(words[dims])
+            span = 0, words[dims]
         given = dict(op.scalars)
         for k, name in enumerate(spec.scalars):
             self._number(words, numbers + k, name, given.get(name, 0.0), v, t)
         if ((t == 0 and not pieces) or span[0] < span[1]) and not self._adds_nothing(step, v):
             self._calls[v, i, t] = table.address(op.name, self._dtype, op.attributes, pieces=pieces)
 
-    def _size_of(self, n: int | str, v: int) -> int:
-        """A dimension of a buffer; "R" is what the arena has room for."""
-        if isinstance(n, str):
-            return self.plan.program.arena_rows(self._rows[v]) if n == "R" else self._rows[v]
-        return n
+    def _size_of(self, n: str, v: int) -> int:
+        """A dimension that follows from the batch; "R" is what the arena has room for."""
+        return self.plan.program.arena_rows(self._rows[v]) if n == "R" else self._rows[v]
 
     def _pieces_of(self, op: Op, t: int) -> tuple[int, int]:
         """How many pieces of an op's arrays a share owns, and the address of their list, counted from its start."""
@@ -209,7 +210,7 @@ class Binding:
         """Where an element of the flat gradient lies in the parts."""
         return next(at + offset - start for start, size, at in self._part_starts if start <= offset < start + size)
 
-    def _number(self, words: Any, word: int, keyword: str, source: str | float, v: int, t: int) -> None:
+    def _number(self, words: list[int], word: int, keyword: str, source: str | float, v: int, t: int) -> None:
         if not isinstance(source, str):
             words[word] = table.number_bits(keyword, source)
         elif source in _RUN_FIXES:

@@ -74,6 +74,7 @@ def spec_of(op: str) -> OpSpec:
     return INTERNAL.get(op) or OPS[op]
 
 
+@functools.lru_cache(1024)
 def letters(spec: OpSpec) -> tuple[str, ...]:
     """The dimensions by name, in the order in which the signature names them."""
     return tuple(dict.fromkeys(n for arg in spec.args for n in arg.shape if not n.isdigit()))

@@ -145,7 +145,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = _fitted_binarizer(y)
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(y))
@@ -198,3 +198,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _fitted_binarizer(y: Array) -> LabelBinarizer:
+    """`LabelBinarizer().fit(y)`, which takes a millisecond to find out what plain labels are.
+
+    Many classes for few rows are left to it: it warns that they may be no classes at all.
+    """
+    made = LabelBinarizer()
+    if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biuU" and len(y):
+        classes = np.unique(y)
+        if 2 * len(classes) <= len(y):
+            made.classes_, made.sparse_input_ = classes, False
+            made.y_type_ = "binary" if len(classes) <= 2 else "multiclass"
+            return made
+    return made.fit(y)

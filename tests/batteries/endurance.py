@@ -15,7 +15,7 @@ def battery(thorough):
         found = answer_of("batteries.enduring", backend, steps, seconds=max(300, steps // 10))
         leak = found.pop("leak")
         for activity, grown in found.items():
-            yield Figure(f"{backend}: {activity}", steps, tuple(_complaints(grown, limit)), _said(grown))
+            yield Figure(f"{backend}: {activity}", grown.pop("times"), tuple(_complaints(grown, limit)), _said(grown))
         unseen = set(leak) - {said.partition(" ")[0] for said in _complaints(leak, limit)}
         failures = tuple(f"a leak of {kind} is not found" for kind in sorted(unseen))
         yield Figure(f"control, {backend}: a leak of everything", len(leak), failures, _said(leak))

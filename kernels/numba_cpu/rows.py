@@ -32,6 +32,7 @@ from .simd import (
     vload_n,
     vload_n_or,
     vmaxlane,
+    vnarrow,
     vselect,
     vset,
     vstore,
@@ -215,11 +216,11 @@ def exp_columns(z, base, c, n, x, e):
         v = vgather(z, base + j, c, n)
         vstore(x, j * step, v)
         m = vselect(v > m, v, m)
-    total = vzero(z)
+    total = vacc_zero(z)  # in float32 up to 64 roundings would add up
     for j in range(0, c * step, step):
         v = vload(x, j) - m
         power = vexp(v)
         vstore(x, j, v)
         vstore(e, j, power)
-        total += power
-    return total
+        total = vacc_add(total, power)
+    return vnarrow(z, total)

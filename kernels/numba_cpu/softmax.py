@@ -20,6 +20,7 @@ from .simd import (
     vgather,
     vload,
     vload_n,
+    vnarrow,
     vscatter,
     vselect,
     vset,
@@ -168,11 +169,11 @@ def _across(z, labels, targets, weight, total, dz, losses, normaliser, smoothing
         log_s = vlog(s)
         label = vlabels(z, labels, first, n) if labels.size > 0 else one
         loss = vzero(z)
-        mass = vzero(z)
+        mass = vacc_zero(z)
         for j in range(c):
             target = vselect(label == float(j), one, 0.0) if labels.size > 0 else vgather(targets, base + j, c, n)
             q = vfma(keep, target, share)
-            mass += q
+            mass = vacc_add(mass, q)
             loss -= vselect(q == 0.0, 0.0, q * (vload(x, j * step) - log_s))
             vstore(x, j * step, q)
         k = vload_n(weight, first, n) if weight.size > 0 else vselect(vindex(z) < n, one, 0.0)
@@ -181,7 +182,7 @@ def _across(z, labels, targets, weight, total, dz, losses, normaliser, smoothing
             vstore_n(losses, first, loss, n)
         if dz.size > 0:
             g = k * scale
-            factor = g / s * mass
+            factor = g / s * vnarrow(z, mass)
             for j in range(c):
                 vscatter(dz, base + j, c, vload(e, j * step) * factor - vload(x, j * step) * g, n)
     total[0] += vacc_sum(summed)

@@ -21,7 +21,10 @@ pytestmark = pytest.mark.skipif(bool(why_not_simulated), reason=str(why_not_simu
 
 runners = importlib.import_module("nnfast.kernels.cupy_gpu.runner")
 cublaslt = importlib.import_module("nnfast.kernels.cupy_gpu.cublaslt")
+device = importlib.import_module("nnfast.kernels.cupy_gpu.device")
 gather = importlib.import_module("nnfast.kernels.cupy_gpu.gather")
+many = importlib.import_module("nnfast.kernels.cupy_gpu.many")
+populations = importlib.import_module("nnfast.kernels.cupy_gpu.population")
 memory = importlib.import_module("nnfast.kernels.cupy_gpu.population_memory")
 
 X, Y = rows(40)
@@ -32,6 +35,7 @@ OPTIONS = {"epochs": 2, "batch_size": 16, "verbose": 0}
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.setenv("NNFAST_GPU_TUNING", "0")
+    monkeypatch.setattr(device, "_told", set())
     return simulated()
 
 
@@ -111,7 +115,7 @@ def test_products_that_the_library_refuses_for_many_are_made_without_epilogues(g
 
     monkeypatch.setattr(cublaslt.Matmul, "algorithms", algorithms)
     fits = cublaslt.Matmul.fits
-    monkeypatch.setattr(cublaslt.Matmul, "fits", lambda self, a: None if self.product.epilogue else fits(self, a))
+    monkeypatch.setattr(cublaslt.Matmul, "fits", lambda self, *a: None if self.product.epilogue else fits(self, *a))
     with joined(monkeypatch):
         population = nn.Population(lambda: model(gpu), 2, rng=0)
         refuse(monkeypatch)
@@ -124,7 +128,7 @@ def test_products_that_the_library_refuses_for_many_are_made_without_epilogues(g
 
 def test_an_algorithm_that_does_not_go_for_many_is_replaced(gpu, monkeypatch):
     refuse(monkeypatch)
-    monkeypatch.setattr(cublaslt.Matmul, "fits", lambda self, a: None)
+    monkeypatch.setattr(cublaslt.Matmul, "fits", lambda self, *a: None)
     population = nn.Population(lambda: model(gpu), 3, rng=0)
     population.fit(X, Y, **OPTIONS)
     twin = nn.Population(lambda: model("numpy"), 3, rng=0)
@@ -134,7 +138,7 @@ def test_an_algorithm_that_does_not_go_for_many_is_replaced(gpu, monkeypatch):
 
 def test_no_products_for_many_at_all(gpu, monkeypatch, capsys):
     proposed = cublaslt.Matmul.algorithms
-    monkeypatch.setattr(cublaslt.Matmul, "fits", lambda self, a: None)
+    monkeypatch.setattr(cublaslt.Matmul, "fits", lambda self, *a: None)
     monkeypatch.setattr(
         cublaslt.Matmul, "algorithms", lambda s, *a, **k: [] if s.product.apart.models > 1 else proposed(s, *a, **k)
     )
@@ -150,29 +154,153 @@ def test_without_cublaslt_it_goes_model_by_model(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize("models", [1, 2])
 def test_little_memory_takes_a_few_models_at_a_time(gpu, monkeypatch, models):
-    make = memory.Blocks.make
-
-    def little(self, sizes, wanted, beside):
-        return make(self, sizes, min(wanted, models), beside)
-
-    monkeypatch.setattr(memory.Blocks, "make", little)
+    """As few as that; and nothing is planned or allocated anew in later jobs."""
+    population = nn.Population(lambda: model(gpu), 5, rng=0)
+    population.fit(X, Y, **OPTIONS)  # once, to know how large a block is
+    block = population._runner("train")[1].population()._blocks.room.size
+    made, planned = [], []
+    make, plan = memory.Blocks.make, populations.PopulationRunner._planned
+    monkeypatch.setattr(memory, "_free", lambda cupy: 2 * models * (block + 3_000))
+    monkeypatch.setattr(memory.Blocks, "make", lambda self, *a: (made.append(a), make(self, *a)))
+    monkeypatch.setattr(
+        populations.PopulationRunner, "_planned", lambda self, *a: (planned.append(a), plan(self, *a))[1]
+    )
     as_alone(gpu, SETTINGS)
+    population = nn.Population(lambda: model(gpu), 5, rng=0)
+    population.fit(X, Y, **OPTIONS)
+    assert population._runner("train")[1].population()._blocks.models == models
+    before = len(made), len(planned)
+    population.fit(X, Y, **OPTIONS)
+    assert (len(made), len(planned)) == before
 
 
 def test_memory_bounds_how_many_there_are_at_a_time(gpu, monkeypatch):
     blocks = memory.Blocks(gpu.fake)
-    monkeypatch.setattr(gpu.fake.cuda.runtime, "memGetInfo", lambda: (40_000, 1 << 30))
-    gpu.fake.get_default_memory_pool().free_all_blocks()
-    assert blocks.make({"parameters": 1000, "arena": 300}, 100, 64)
+    monkeypatch.setattr(memory, "_free", lambda cupy: 40_000)
+    assert not blocks.fit({"parameters": 1000, "arena": 300}, 100)
+    blocks.make({"parameters": 1000, "arena": 300}, 100, 64)
     assert blocks.room.size == 1024 + 512
     assert blocks.models == 20_000 // (1536 + 64)
-    assert not blocks.make({"parameters": 900}, 5, 64)  # there is room
+    assert blocks.fit({"parameters": 900}, 5)
+    assert blocks.fit({"parameters": 900}, 100), "there is no memory for more"
+    assert not blocks.fit({"parameters": 900}, 101)
     assert blocks.address("arena", 3) - blocks.address("arena", 0) == 3 * 1536
     assert blocks.address("arena", 0) % 256 == 0
-    assert blocks.make({"parameters": 1000, "x": 3}, 5, 64)
+    assert not blocks.fit({"parameters": 1000, "x": 3}, 5)
+    blocks.make({"parameters": 1000, "x": 3}, 5, 64)
     assert blocks.room.size == 1024 + 512 + 256, "what was asked for once stays"
-    assert blocks.make({"parameters": 1 << 20}, 5, 64)
+    blocks.make({"parameters": 1 << 20}, 5, 64)
     assert blocks.models == 1, "one model is always tried"
+
+
+def test_the_limit_of_the_pool_counts(gpu):
+    pool = gpu.fake.get_default_memory_pool()
+    try:
+        pool.set_limit(size=pool.used_bytes() + 400_000)
+        as_alone(gpu)
+    finally:
+        pool.set_limit(size=0)
+
+
+def test_out_of_memory_is_not_the_end(gpu, monkeypatch, capsys):
+    """Half as many are tried; where one is too many, it goes model by model; and later there may be room again."""
+    full = gpu.fake.cuda.memory.OutOfMemoryError
+    asked = []
+
+    class Scarce:
+        """CuPy with room for so many bytes at once."""
+
+        def __init__(self, most):
+            self.most = most
+
+        def __getattr__(self, name):
+            return getattr(gpu.fake, name)
+
+        def empty(self, size, dtype):
+            asked.append(size)
+            if size > self.most:
+                raise full(f"Out of memory allocating {size:,} bytes")
+            return gpu.fake.empty(size, dtype)
+
+    blocks = memory.Blocks(Scarce(1024 * 3))
+    blocks.make({"parameters": 1000}, 16, 0)
+    assert asked == [0, 0, *(1024 * n for n in (16, 8, 4, 2))]
+    assert blocks.models == 2
+    with pytest.raises(full):
+        blocks.make({"parameters": 5000}, 16, 0)
+    assert not blocks.fit({"parameters": 10}, 1), "what was there is gone"
+    blocks.make({"parameters": 1000}, 16, 0)
+    assert blocks.models == 2
+
+    population = nn.Population(lambda: model(gpu), 3, rng=0)
+    twin = nn.Population(lambda: model(gpu), 3, rng=0)
+    for one in (population, twin):
+        one.fit(X, Y, **OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(memory.Blocks, "fit", lambda *a: False)
+        patch.setattr(memory.Blocks, "make", lambda *a: (_ for _ in ()).throw(full("none")))
+        population.fit(X, Y, **OPTIONS)
+    assert "no memory to run models of a population at once" in capsys.readouterr().err
+    population.fit(X, Y, **OPTIONS)
+    for _ in range(2):
+        twin.fit(X, Y, **OPTIONS)
+    assert np.array_equal(population.parameters, twin.parameters)
+
+
+def test_products_that_fail_when_they_are_run(gpu, monkeypatch, capsys):
+    """Another algorithm is taken; where all fail, it goes model by model, and that is not tried again."""
+    run, failing = cublaslt.Matmul.run, [1]
+
+    def fails(self, algorithm, workspace, stream):
+        if self.product.apart.models > 1 and failing[0]:
+            failing[0] -= 1
+            raise cublaslt.CublasLtError("cublasLtMatmul", 15)
+        run(self, algorithm, workspace, stream)
+
+    monkeypatch.setattr(cublaslt.Matmul, "run", fails)
+    as_alone(gpu)
+    assert "sums may round otherwise" in capsys.readouterr().err
+    failing[0] = 10**6
+    as_alone(simulated())
+    left = failing[0]
+    assert "run one after the other" in capsys.readouterr().err
+    population = nn.Population(lambda: model(gpu), 2, rng=0)
+    population.fit(X, Y, **OPTIONS)
+    tried = left - failing[0]
+    population.fit(X, Y, **OPTIONS)
+    assert left - failing[0] == tried
+
+
+def test_one_model_is_no_crowd(gpu, monkeypatch):
+    as_alone(gpu, {name: values[:1] for name, values in SETTINGS.items()})
+    refuse(monkeypatch)
+    population = nn.Population(lambda: model(gpu), 1, rng=0)
+    population.fit(X, Y, **OPTIONS)
+    steps = population._runner("train")[1].population()._steps.values()
+    assert all(call.args.ndim == 0 for step in steps for call in step.plan.calls if hasattr(call, "args"))
+
+
+def test_more_models_than_one_grid_has(gpu, monkeypatch):
+    monkeypatch.setattr(populations, "MOST_MODELS", 2)
+    as_alone(gpu, SETTINGS)
+
+
+def test_few_plans_serve_many_numbers_of_models():
+    numbers = [many.rounded(n) for n in range(1, 2000)]
+    assert all(n <= r <= n + n // 8 for n, r in enumerate(numbers, 1))
+    assert len(set(numbers)) < 80
+    assert numbers[:16] == list(range(1, 17))
+
+
+def test_a_step_that_cannot_be_captured(gpu, monkeypatch, capsys):
+    step = importlib.import_module("nnfast.kernels.cupy_gpu.step")
+
+    def captured(*given):
+        raise RuntimeError("no capture today")
+
+    monkeypatch.setattr(step, "captured", captured)
+    as_alone(gpu)
+    assert "not as a graph: RuntimeError: no capture today" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("at", [0, 1, 3])

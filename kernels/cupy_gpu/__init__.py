@@ -115,7 +115,7 @@ class CupyBackend:
         from . import sources
 
         with self.gpu.current():
-            for name in sources.kernels():
+            for name in (name + ending for ending in ("", sources.EACH) for name in sources.kernels()):
                 self.gpu.kernel(name, np.dtype(dtype).str[1:])
                 yield name
 

@@ -6,6 +6,7 @@ is all that a launch, or the capture of a graph, has to do.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from nnfast.protocol import Array
 
 from . import sources
-from .cublaslt import Algorithm, CublasLtError, Matmul
+from .cublaslt import WORKSPACE, Algorithm, CublasLtError, Matmul
 from .device import Device, tell
 from .emitter import ALONE, Call, Emitter, Launch, Product, Ref
 from .memory import Memory
@@ -26,6 +27,7 @@ from .tuning import Tuner, proposals
 __all__ = ["Binder", "Bound", "ref_of"]
 
 Bound = Callable[[], object]
+MANY_WORKSPACE = 8 * WORKSPACE  # bytes for a product of many models: each may want some of its own
 
 
 def ref_of(a: Array) -> Ref:
@@ -84,15 +86,35 @@ class Binder:
         try:
             matmul = Matmul(lt, product._replace(apart=ALONE), self._device.precision)
             algorithm = self._algorithm(matmul)
-            if product.apart != ALONE:  # many models: with the algorithm of one, for the same bits
-                matmul = Matmul(lt, product, self._device.precision)
-                algorithm = matmul.fits(algorithm) or proposals(matmul)[0]
-            return self._run(matmul, algorithm)
+            return self._run(matmul, algorithm) if product.apart == ALONE else self._for_many(product, algorithm)
         except (CublasLtError, LookupError) as error:
             if product.epilogue or product.apart != ALONE:
                 raise
             self.why_no_graph = f"cublasLt failed ({error}) and CuPy's products cannot be captured"
             return self._by_cupy(product)
+
+    def _for_many(self, product: Product, algorithm: Algorithm) -> Bound:
+        """A product for many models, by the algorithm of one where that can be had, for the same bits.
+
+        It is run once, as tuning does, on memory that holds nothing yet: what fails when it is run must not fail later.
+        """
+        assert self._device.lt is not None
+        matmul = Matmul(self._device.lt, product, self._device.precision)
+        fitting = matmul.fits(algorithm, MANY_WORKSPACE)
+        if fitting is not None:
+            with contextlib.suppress(CublasLtError):
+                return self._tried(matmul, fitting)
+        tell("some products of a population run by other algorithms than those of a model: sums may round otherwise")
+        *first, last = proposals(matmul, MANY_WORKSPACE)
+        for candidate in first:
+            with contextlib.suppress(CublasLtError):
+                return self._tried(matmul, candidate)
+        return self._tried(matmul, last)
+
+    def _tried(self, matmul: Matmul, algorithm: Algorithm) -> Bound:
+        bound = self._run(matmul, algorithm)
+        bound()
+        return bound
 
     def _algorithm(self, matmul: Matmul) -> Algorithm:
         if self._tuner is not None:

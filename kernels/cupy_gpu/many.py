@@ -14,9 +14,15 @@ import numpy as np
 from .emitter import Apart, Call, Launch, Policy, Product, Ref
 from .plan import Piece, Plan
 
-__all__ = ["MOST_MODELS", "Noted", "Repeated", "spread", "spread_plan"]
+__all__ = ["MOST_MODELS", "Noted", "Repeated", "rounded", "spread", "spread_plan"]
 
 MOST_MODELS = 65535  # in one call: the third axis of a grid ends there
+
+
+def rounded(models: int) -> int:
+    """A number of models, not below and at most an eighth above, of which there are few: each is a plan of its own."""
+    step = 1 << max(models.bit_length() - 4, 0)
+    return -(-models // step) * step
 
 
 class Noted:
@@ -51,7 +57,9 @@ def spread_plan(first: Plan, second: Plan, models: int) -> Plan:
 
 
 def spread(first: Sequence[Call], second: Sequence[Call], models: int) -> list[Call]:
-    """The calls for so many models, from those of the first two."""
+    """The calls for so many models, from those of the first two; those of a single one are its own."""
+    if models == 1:
+        return list(first)
     return [_spread(a, b, models) for a, b in zip(first, second, strict=True)]
 
 

@@ -24,7 +24,7 @@ from .cublaslt import CublasLtError
 from .device import tell
 from .emitter import Emitter, Ref, Separate
 from .joining import mask_bytes
-from .many import MOST_MODELS, Noted, Repeated, spread_plan
+from .many import MOST_MODELS, Noted, Repeated, rounded, spread_plan
 from .memory import Memory
 from .plan import Batch, Places, Plan, plan_of, spaces_of
 from .population_memory import Blocks, Numbers, address_of
@@ -77,22 +77,36 @@ class PopulationRunner:
         self._memory = Memory(self._cupy)
         self._blocks, self._numbers = Blocks(self._cupy), Numbers(self._cupy, self._program)
         self._steps: OrderedDict[_Key, Step] = OrderedDict()
-        self._seen: tuple[int, ...] = ()  # the addresses of the last job's data
+        self._direct: tuple[int, ...] | None = None  # addresses of the data that the job's steps read where they lie
+        self._seen: tuple[int, ...] = ()  # those of the data of the job before
         self._separately = False  # where the library refuses epilogues in batches
+        self._refuses = False  # where it refuses plain products as well
 
-    def can(self, job: PopulationJob) -> bool:
-        """Whether this job's steps can be made for many models at once; what that takes is then ready."""
-        if self._device.lt is None or self._program.state or not all(table.has(op.name) for op in self._program.ops):
+    def ready(self, job: PopulationJob) -> bool:
+        """Make all ready for a job, but for what `run` does; False where it must be run model by model.
+
+        `run` may be called again and again for the same job, as for what has its turn at pauses.
+        """
+        ops = self._program.ops
+        if self._refuses or self._device.lt is None or self._program.state or not all(table.has(o.name) for o in ops):
             return False
         with self._runner.stream():
             try:
+                self._make_room(job)
                 for part in self._parts(job):
                     for rows in {rows for _, _, rows in part.stretches()}:
                         self._step(part, rows)
             except CublasLtError as error:
                 tell(f"models of a population run one after the other: {error}")
+                self._refuses = True
+            except self._cupy.cuda.memory.OutOfMemoryError as error:
+                tell(f"there is no memory to run models of a population at once: {error}")
+                self._forget()
                 return False
-        return job.aside is None or job.aside.runner.population().can(job.aside.job)  # type: ignore[attr-defined]
+            if self._refuses:
+                self._forget()
+                return False
+        return job.aside is None or job.aside.runner.population().ready(job.aside.job)  # type: ignore[attr-defined]
 
     def run(self, job: PopulationJob, at: Any = None) -> Result:
         """`at` says in which rows of the flat arrays the models are, where these are not their numbers."""
@@ -107,9 +121,8 @@ class PopulationRunner:
                     sums[part.where], nonfinite[part.where] = self._run(part, at[part.where])
                 finally:
                     job.done[part.where] = part.job.done
-                if part.job.aside is not None:
+                if part.job.aside is not None and part.job.aside.sums is not None:
                     beside.append((part.where, part.job.aside.sums))
-        self._seen = tuple(address_of(a) for _, a, _ in self._data(job))
         if job.aside is not None and beside:
             job.aside.sums = np.zeros((models, *beside[0][1].shape[1:]))
             for where, found in beside:
@@ -119,30 +132,50 @@ class PopulationRunner:
     # ---- one part after the other -----------------------------------------------------------------------------------
 
     def _parts(self, job: PopulationJob) -> Iterator[Part]:
-        """The job's models by the ops that they leave out, as many at a time as there is memory for."""
+        """The job's models by the ops that they leave out, as many at a time as there is memory for.
+
+        A part is filled up with its last model, again and again: it is trained more than once, with the same bits.
+        """
         rows, size, batches = batches_of(job.alone(0, job.buffers))
-        widths = {name: a.dtype.itemsize * _width(a, own) * size for name, a, own in self._data(job)}
-        self._make_room(job, widths, size)
         group_of, groups = idle_groups(self._program, job.scalars)
+        most = min(self._blocks.models, MOST_MODELS)
         for g, idle in enumerate(groups):
             members = np.flatnonzero(group_of == g)
-            for where in np.array_split(members, -(-len(members) // min(self._blocks.models, MOST_MODELS))):
+            for few in np.array_split(members, -(-len(members) // most)):
+                more = min(rounded(len(few)), most) - len(few)
+                where = np.concatenate([few, np.repeat(few[-1:], more)])
                 yield Part(where, _of(job, where), idle, rows, size, batches)
 
-    def _make_room(self, job: PopulationJob, widths: dict[str, int], size: int) -> None:
-        program, itemsize = self._program, np.dtype(self._program.dtype).itemsize
-        flat = [name for name in flat_arrays(job.buffers) if name in self._moving or name in self._uses]
+    def _make_room(self, job: PopulationJob) -> None:
+        """Blocks for the job; decides whether its data are read where they lie."""
+        program, itemsize, data = self._program, np.dtype(self._program.dtype).itemsize, self._data(job)
+        _, size, batches = batches_of(job.alone(0, job.buffers))
+        addresses = tuple(address_of(a) for _, a, _ in data)
+        alike = job.order is None and batches <= 1 and not any(own for _, _, own in data)
+        pays = job.steps >= DIRECT_STEPS or addresses == self._seen
+        self._direct, self._seen = addresses if alike and pays else None, addresses
         sizes = {
-            **dict.fromkeys(flat, program.layout.size * itemsize),
-            **widths,
+            **{
+                n: program.layout.size * itemsize
+                for n in (*self._moving, "gradients")
+                if n in self._uses | set(self._moving)
+            },
+            **{name: a.dtype.itemsize * _width(a, own) * size for name, a, own in data if self._direct is None},
             "arena": program.arena_size(size) * itemsize,
             "masks": mask_bytes(program, size),
         }
-        moved = self._blocks.make(sizes, len(job.models), self._numbers.beside(job))
-        if moved and "gradients" in sizes:  # optimizers go over what lies between two layers' as well
-            self._blocks.rows("gradients", program.dtype, self._blocks.models, program.layout.size).fill(0)
-        if self._numbers.room_for(self._blocks.models) or moved:
-            self._steps.clear()
+        models = rounded(len(job.models))
+        if not self._blocks.fit(sizes, models):
+            self._forget()
+            self._blocks.make(sizes, models, self._numbers.beside(job))
+            self._numbers.make_room(self._blocks.models)
+            if "gradients" in sizes:  # optimizers go over what lies between two layers' as well
+                self._blocks.rows("gradients", program.dtype, self._blocks.models, program.layout.size).fill(0)
+
+    def _forget(self) -> None:
+        """Drop all plans, which hold addresses, and then what lies there."""
+        self._steps.clear()
+        self._blocks.release()
 
     def _run(self, part: Part, at: Any) -> tuple[Any, Any]:
         """Sums and first steps that were not finite; `part.job.done` is right even where this raises."""
@@ -155,7 +188,10 @@ class PopulationRunner:
         turns = []
         try:
             for first, count, rows in part.stretches():
-                self._step(part, rows).run(count)
+                step = self._step(part, rows)
+                step.run(count)
+                if step.why_no_graph:
+                    tell(f"steps are launched one kernel at a time, not as a graph: {step.why_no_graph}")
                 job.done = first + count
                 if job.aside is not None and job.done in job.pauses:
                     turns.append(self._turn(job.aside, models))
@@ -203,51 +239,40 @@ class PopulationRunner:
     def _step(self, part: Part, rows: int) -> Step:
         data = self._data(part.job)
         kinds = tuple((space, a.ndim - own, a.dtype.str) for space, a, own in data)
-        key = _Key(len(part.where), rows, kinds, self._directly(part, data), part.idle)
+        key = _Key(len(part.where), rows, kinds, self._direct, part.idle)
         if key not in self._steps:
-            self._steps[key] = self._planned(part, rows, data, direct=key.direct is not None)
+            self._steps[key] = self._planned(part, rows, data)
             while len(self._steps) > PLANS:
                 self._steps.popitem(last=False)
         self._steps.move_to_end(key)
         return self._steps[key]
 
-    def _directly(self, part: Part, data: list[tuple[str, Array, bool]]) -> tuple[int, ...] | None:
-        """The addresses of the data, where each step takes all rows as they lie, the same for all models."""
-        if part.job.order is not None or part.batches > 1 or any(own for _, _, own in data):
-            return None
-        addresses = tuple(address_of(a) for _, a, _ in data)
-        return addresses if part.job.steps >= DIRECT_STEPS or addresses == self._seen else None
-
-    def _planned(self, part: Part, rows: int, data: list[tuple[str, Array, bool]], *, direct: bool) -> Step:
-        try:
-            return self._bound(part, rows, data, direct)
-        except CublasLtError as error:
-            if self._separately:
-                raise
-            tell(f"cublasLt refuses a product for many models, which costs some speed: {error}")
-            self._separately = True
-            return self._bound(part, rows, data, direct)
-
-    def _bound(self, part: Part, rows: int, data: list[tuple[str, Array, bool]], direct: bool) -> Step:
+    def _planned(self, part: Part, rows: int, data: list[tuple[str, Array, bool]]) -> Step:
         """The step of two models, made one of all of them."""
         emitter, other = (Emitter(self._program.dtype, most_shared=self._device.most_shared) for _ in range(2))
         binder = Binder(self._device, self._memory, emitter, tune=True)
         emitter.policy = noted = Noted(Separate() if self._separately else emitter.policy)
-        first = self._plan(0, part, rows, data, direct, emitter)
+        first = self._plan(0, part, rows, data, emitter)
         other.policy = Repeated(noted.answers)
-        second = self._plan(1, part, rows, data, direct, other)
+        second = self._plan(1, part, rows, data, other)
         models, partials, tickets = len(part.where), emitter.partials, emitter.tickets
-        scratch = self._cupy.empty(models * partials, np.float64), self._cupy.zeros(models * tickets, np.uint32)
+        scratch = self._memory.scratch(models * partials, models * tickets)
         binder.kept.append(scratch)
         at = [address_of(a) for a in scratch]
         emitter.place_scratch(at[0], at[1])
         other.place_scratch(at[0] + 8 * partials, at[1] + 4 * tickets)
-        return Step(spread_plan(first, second, models), binder, self._device)
+        try:
+            return Step(spread_plan(first, second, models), binder, self._device)
+        except CublasLtError as error:
+            if not any(noted.answers):
+                raise
+            tell(f"cublasLt refuses a product for many models, which costs some speed: {error}")
+            self._separately = True
+            return self._planned(part, rows, data)
 
-    def _plan(
-        self, model: int, part: Part, rows: int, data: list[tuple[str, Array, bool]], direct: bool, emitter: Emitter
-    ) -> Plan:
+    def _plan(self, model: int, part: Part, rows: int, data: list[tuple[str, Array, bool]], emitter: Emitter) -> Plan:
         """The step of one model."""
+        direct = self._direct is not None
         refs = {
             space: Ref(
                 address_of(a) if direct else self._blocks.address(space, model),
@@ -264,6 +289,9 @@ class PopulationRunner:
 
 def _of(job: PopulationJob, where: Any) -> PopulationJob:
     """The job of some of its models."""
+    if len(where) == len(job.models) and np.array_equal(where, np.arange(len(where))):
+        aside = None if job.aside is None else replace(job.aside)
+        return replace(job, aside=aside, pauses=tuple(int(p) for p in job.pauses))
     given = {name: getattr(job, name) for name in _OF_MODELS}
     some = {name: np.asarray(table)[where] for name, table in given.items() if table is not None}
     aside = None if job.aside is None else replace(job.aside, job=_of(job.aside.job, where))

@@ -45,25 +45,38 @@ class Blocks:
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._memory: Array = cupy.empty(0, np.uint8)
-        self._sizes: dict[str, int] = {}
-        self.room = Room({}, ALIGNED)
-        self.models = 0
+        self._sizes: Mapping[str, int] = {}  # what was asked for so far
+        self._wanted = 0
+        self.release()
 
-    def make(self, sizes: Mapping[str, int], models: int, beside: int) -> bool:
-        """Room for these arrays and so many models, or for fewer, where each needs `beside` bytes elsewhere as well.
+    def release(self) -> None:
+        """Give the memory back."""
+        self._memory: Array = self._cupy.empty(0, np.uint8)
+        self.room, self.models = Room({}, ALIGNED), 0
 
-        True where anything moved.
+    def fit(self, sizes: Mapping[str, int], models: int) -> bool:
+        """Whether these arrays have room, of so many models or of as many as there was memory for."""
+        enough = all(size <= self._sizes.get(name, -1) for name, size in sizes.items())
+        return self.models > 0 and models <= self._wanted and enough
+
+    def make(self, sizes: Mapping[str, int], models: int, beside: int) -> None:
+        """Make room, for fewer models where memory ends; each needs `beside` bytes elsewhere as well.
+
+        What was there is given back before, so nothing may hold its addresses any more.
         """
-        largest = self._sizes | {name: max(size, self._sizes.get(name, 0)) for name, size in sizes.items()}
-        if largest == self._sizes and self.models >= models:
-            return False
-        room, self._memory = Room.of(largest), self._cupy.empty(0, np.uint8)
-        free = self._cupy.cuda.runtime.memGetInfo()[0] + self._cupy.get_default_memory_pool().free_bytes()
-        models = max(models, self.models)
-        self._sizes, self.room, self.models = largest, room, max(1, min(models, free // 2 // (room.size + beside)))
-        self._memory = self._cupy.empty(self.models * room.size, np.uint8)
-        return True
+        sizes = {**self._sizes, **{name: max(size, self._sizes.get(name, 0)) for name, size in sizes.items()}}
+        wanted, room = max(models, self._wanted), Room.of(sizes)
+        self.release()
+        most = max(1, min(wanted, _free(self._cupy) // 2 // (room.size + beside)))
+        while True:
+            try:
+                memory = self._cupy.empty(most * room.size, np.uint8)
+                break
+            except self._cupy.cuda.memory.OutOfMemoryError:
+                if most == 1:
+                    raise
+                most //= 2
+        self._memory, self._sizes, self._wanted, self.room, self.models = memory, sizes, wanted, room, most
 
     def address(self, name: str, model: int) -> int:
         return int(self._memory.data.ptr) + self.room.starts[name] + model * self.room.size
@@ -74,6 +87,13 @@ class Blocks:
         start = self.room.starts[name] // kind.itemsize
         whole = self._memory.view(kind).reshape(self.models, -1)
         return whole[:models, start : start + size]
+
+
+def _free(cupy: Any) -> int:
+    """Bytes that can be allocated."""
+    pool = cupy.get_default_memory_pool()
+    free, limit = cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes(), pool.get_limit()
+    return int(min(free, limit - pool.used_bytes()) if limit else free)
 
 
 class Numbers:
@@ -87,12 +107,10 @@ class Numbers:
         self._held: list[Any] = []  # what the records point to
         self._sums: Array = None
 
-    def room_for(self, models: int) -> bool:
-        """Whether the records moved to make room for so many."""
-        if len(self._device) >= models:
-            return False
-        self._device = self._cupy.empty((models, self.words), np.int64)
-        return True
+    def make_room(self, models: int) -> None:
+        """Room for so many records; where it grows, they move."""
+        if len(self._device) < models:
+            self._device = self._cupy.empty((models, self.words), np.int64)
 
     def addresses(self, model: int) -> tuple[int, int, int]:
         """Where a model's Job, Step and scalars lie."""

@@ -162,7 +162,7 @@ class CupyRunner:
     def run_population(self, job: PopulationJob) -> Result | None:
         """The jobs of many models, all at a time; None where something needs Python, or cublasLt is missing."""
         runners = [self] if job.aside is None else [self, job.aside.runner]
-        if not all(isinstance(runner, CupyRunner) for runner in runners) or not self.population().can(job):
+        if not all(isinstance(runner, CupyRunner) for runner in runners) or not self.population().ready(job):
             return None
         return self.population().run(job)
 

@@ -51,8 +51,9 @@ class Population:
     rng       draws a seed for each model where `vary` names none; they are in `values["rng"]`
 
     Model k has the bits of `Model(…, rng=seed)` with the same settings, trained alone by one thread on that backend. On
-    Numba the models are spread over the cores, inside compiled code; on other backends they are trained one after the
-    other. Layers, losses and metrics in plain Python have objects of their own to remember things in, and are refused.
+    Numba the models are spread over the cores, inside compiled code; on a GPU all step together; elsewhere they are
+    trained one after the other. Layers, losses and metrics in plain Python have objects of their own to remember things
+    in, and are refused.
     Raises DTypeError, OptionError or UnknownNameError for what cannot vary.
     """
 

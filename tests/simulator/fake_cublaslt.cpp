@@ -79,12 +79,12 @@ API int cublasLtMatmulAlgoGetHeuristic(void* handle, void* desc, void* a, void* 
         if (!align || (align & (align - 1)) || align < (r.a.type == R_64F ? 8u : 4u)) return INVALID_VALUE;
     int count = 0;
     for (uint64_t i = 0; i < 3 && count < requested; ++i) {
-        if (WORKSPACE[i] > p->workspace) continue;
+        if (WORKSPACE[i] * r.out.batch > p->workspace) continue;
         Result& out = results[count++];
         out = Result{};
         out.algo = {ALGO, i, problem(r), WORKSPACE[i], {}};
         for (int j = 0; j < 4; ++j) out.algo.alignment[j] = p->alignment[j];
-        out.workspace = WORKSPACE[i];
+        out.workspace = WORKSPACE[i] * r.out.batch;
         out.state = SUCCESS;
         out.waves = 1.0f / float(i + 1);
     }
@@ -97,7 +97,7 @@ API int cublasLtMatmulAlgoCheck(void* handle, void* desc, void* a, void* b, void
     Record r{};
     if (int status = check(handle, desc, a, b, c, d, r, false)) return status;
     if (!algo || !result || algo->kind != ALGO || algo->index > 2 || algo->problem != problem(r)) return INVALID_VALUE;
-    result->workspace = WORKSPACE[algo->index];
+    result->workspace = WORKSPACE[algo->index] * r.out.batch;
     result->state = SUCCESS;
     result->waves = 1.0f;
     return SUCCESS;
@@ -121,14 +121,14 @@ API int nnf_fake_matmul_prepare(void* handle, void* desc, const void* alpha, con
         if (algo->kind != ALGO || algo->index > 2 || algo->workspace != WORKSPACE[algo->index]) return INVALID_VALUE;
         if (algo->problem != problem(r)) return INVALID_VALUE;
         r.algo = algo->index;
-        if (workspace_size < algo->workspace) return INVALID_VALUE;
+        if (workspace_size < algo->workspace * r.out.batch) return INVALID_VALUE;
         if (algo->workspace && (!workspace || uintptr_t(workspace) % 16)) return INVALID_VALUE;
         for (int i = 0; i < 4; ++i) align[i] = algo->alignment[i];
     }
     const void* all[4] = {pa, pb, pc, pd};
     for (int i = 0; i < 4; ++i) if (uintptr_t(all[i]) % align[i]) return NOT_SUPPORTED;
     if (pc == pd && r.c.ld != r.out.ld) return INVALID_VALUE;
-    r.workspace = workspace, r.workspace_size = WORKSPACE[r.algo];
+    r.workspace = workspace, r.workspace_size = WORKSPACE[r.algo] * r.out.batch;
     if (record) *record = new Record(r);
     return SUCCESS;
 }

@@ -23,7 +23,7 @@ class OneStep:
 
     def __init__(self, name: str, precision: str, device: str) -> None:
         self.precision = PRECISION[precision]
-        case = network(name)
+        self.case = case = network(name)
         if device == "cuda" and jax.default_backend() not in ("gpu", "cuda"):
             raise RuntimeError(f"this JAX computes on {jax.default_backend()}, not on the GPU")
         parameters = [jnp.asarray(w) for w in case.weights()]

@@ -113,8 +113,8 @@ def test_optimizers_follow_the_book_up_to_epoch_200(backend, name):
 
 
 def test_momentum(backend):
-    """The end is a matter of rounding: forty runs from weights that a rounding parts end anywhere from 0.69 to 0.97 (half
-    of them above 0.9), and are between 0.54 and 0.88 after 1,000 epochs."""
+    """Rounding decides about the end: forty runs from weights that a rounding parts end between 0.69 and 0.97, half of
+    them above 0.9, and are between 0.54 and 0.88 after 1,000 epochs."""
     run = optimizer_run(backend, "SGD, rate 1, decay 1e-3, momentum 0.9", optimizers.EPOCHS)
     accuracy, loss = run.history["accuracy"], run.history["loss"]
     assert loss[100] == pytest.approx(1.053, abs=0.003)

@@ -6,10 +6,9 @@ Reached through `nnfast.protocol`, which explains how a kernel is called. To add
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from nnfast._numbers import flag, integer
 from nnfast.errors import DTypeError, OptionError
@@ -68,7 +67,7 @@ class OpSpec:
         """Floating-point operations of one call with these dimensions, counted, not measured."""
         if callable(self._flops):
             return self._flops(dims, absent)
-        return self._flops * int(np.prod([dims[n] for n in self.args[0].shape], dtype=np.int64))
+        return self._flops * math.prod(dims[n] for n in self.args[0].shape)
 
     def __repr__(self) -> str:
         return f"OpSpec({self.name}: {self.signature})"

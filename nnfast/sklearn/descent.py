@@ -30,7 +30,7 @@ class RowOrders:
         for order in orders:
             drawn = np.arange(len(order))
             self._random.shuffle(drawn)
-            np.take(self._last, drawn, out=order)
+            np.take(self._last, drawn, out=order, mode="clip")  # which writes where it is told, without a buffer
             self._last = order
         return orders
 
@@ -79,6 +79,8 @@ class Descent:
 
     def _rates(self, epochs: int, seen: int) -> Array:
         optimizer, B = self.network.optimizer, self.per_epoch
+        if optimizer.steady:
+            return np.asarray(optimizer.learning_rates(optimizer.steps, epochs * B))
         rates = []
         for epoch in range(epochs):
             rates.append(optimizer.learning_rates(optimizer.steps + epoch * B, B))

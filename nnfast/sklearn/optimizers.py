@@ -22,6 +22,7 @@ class Adam(optimizers.Adam):
     """
 
     late = LATE
+    steady = True  # nothing about the rates depends on where epochs end
 
     def learning_rates(self, first: int, count: int) -> np.ndarray[Any, Any]:
         t = np.arange(first + 1, first + count + 1, dtype=np.float64)
@@ -44,6 +45,7 @@ class SGD(optimizers.SGD):
     """
 
     late = 0
+    steady = False
 
     def __init__(self, rate: float, schedule: str, momentum: float, nesterov: bool, power_t: float) -> None:
         super().__init__(learning_rate=rate, momentum=momentum, nesterov=nesterov)

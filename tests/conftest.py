@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import signal
 import sys
 import zlib
@@ -35,6 +36,16 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return get_backend(request.param)
     except BackendUnavailable as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Any:
+    """The stand-in for cublasLt, opened as the library is."""
+    build = pytest.importorskip("simulator.fake_build", reason="the stand-in for cublasLt is not here")
+    if shutil.which("g++") is None:
+        pytest.skip("the stand-in for cublasLt is compiled with g++")
+    lt = importlib.import_module("nnfast.kernels.cupy_gpu.cublaslt")
+    return lt.CublasLt(lt.open_library(build.cublaslt()))
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import itertools
 import operator
 import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -436,14 +435,6 @@ def test_keys_tell_apart_what_runs_differently():
 
 
 # --- the stand-in: all that is asked for is computed ---
-
-
-@pytest.fixture(scope="module")
-def stand_in():
-    build = pytest.importorskip("simulator.fake_build", reason="the stand-in for cublasLt is not here")
-    if shutil.which("g++") is None:
-        pytest.skip("the stand-in for cublasLt is compiled with g++")
-    return lt.CublasLt(lt.open_library(build.cublaslt()))
 
 
 class Host:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import shutil
 
 import numpy as np
 import pytest
@@ -84,14 +83,6 @@ def check(library, rng, sizes, turns, epilogue, cupy=None, shared=False):
         np.testing.assert_array_equal(memory.get(), expected, err_msg=many.key)
         went += 1
     return went
-
-
-@pytest.fixture(scope="module")
-def stand_in():
-    build = pytest.importorskip("simulator.fake_build", reason="the stand-in for cublasLt is not here")
-    if shutil.which("g++") is None:
-        pytest.skip("the stand-in for cublasLt is compiled with g++")
-    return lt.CublasLt(lt.open_library(build.cublaslt()))
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (5, 7, 3), (4, 16, 130)])

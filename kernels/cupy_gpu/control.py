@@ -18,9 +18,12 @@ from .emitter import signed
 if TYPE_CHECKING:
     from nnfast.protocol import Program
 
-__all__ = ["Control"]
+__all__ = ["JOB_WORDS", "STEP_WORDS", "Control", "address_of"]
 
-_JOB, _STEP = gather.job_layout().names or (), gather.step_layout().names or ()  # fields of 8 bytes, all of them
+JOB_WORDS, STEP_WORDS = (
+    gather.job_layout().names or (),
+    gather.step_layout().names or (),
+)  # fields of 8 bytes, all of them
 
 
 class Control:
@@ -29,7 +32,7 @@ class Control:
     def __init__(self, cupy: Any, program: Program) -> None:
         self._cupy = cupy
         self._n_sums = len(program.sums)
-        words = [len(_JOB), len(_STEP), len(program.scalars)]
+        words = [len(JOB_WORDS), len(STEP_WORDS), len(program.scalars)]
         self._device: Array = cupy.zeros(8 * sum(words), np.uint8)
         self._host = _pinned(cupy, 8 * sum(words))
         self._job_words, self._step_words, scalars, _ = np.split(self._host.view(np.int64), np.cumsum(words))
@@ -47,11 +50,11 @@ class Control:
         """Put the job's numbers on the current stream's way to the device."""
         labels = job.y is not None and job.y.ndim == 1
         values = {
-            "x": _address(job.x),
-            "labels": _address(job.y) if labels else 0,
-            "y": 0 if labels else _address(job.y),
-            "weight": _address(job.sample_weight),
-            "output": _address(job.output),
+            "x": address_of(job.x),
+            "labels": address_of(job.y) if labels else 0,
+            "y": 0 if labels else address_of(job.y),
+            "weight": address_of(job.sample_weight),
+            "output": address_of(job.output),
             "order": self._place_order(job.order),
             "sums": self._place_sums(job.steps),
             **self._place_tables(job),
@@ -64,21 +67,21 @@ class Control:
             "key": signed(job.key),
             "n_sums": self._n_sums,
         }
-        self._job_words[:] = [values[name] for name in _JOB]
-        self._step_words[:] = [-1 if name == "nonfinite" else 0 for name in _STEP]
+        self._job_words[:] = [values[name] for name in JOB_WORDS]
+        self._step_words[:] = [-1 if name == "nonfinite" else 0 for name in STEP_WORDS]
         self._scalars[: len(job.scalars)] = job.scalars
         self._copy_in(self._device, self._host)
 
     def results(self, steps: int) -> tuple[np.ndarray[Any, Any], int]:
         """The sums of each step, and the first step with a gradient that was not finite, or −1; waits for them."""
-        head, count = 8 * len(_STEP), 8 * steps * self._n_sums
+        head, count = 8 * len(STEP_WORDS), 8 * steps * self._n_sums
         host = self._host_sums = _roomy(self._cupy, self._host_sums, head + count)
         runtime, stream = self._cupy.cuda.runtime, self._cupy.cuda.get_current_stream()
-        for start, size, address in ((0, head, self.step_address), (head, count, _address(self._sums))):
+        for start, size, address in ((0, head, self.step_address), (head, count, address_of(self._sums))):
             if size:
                 runtime.memcpyAsync(host.ctypes.data + start, address, size, runtime.memcpyDeviceToHost, stream.ptr)
         stream.synchronize()
-        nonfinite = int(host[:head].view(np.int64)[_STEP.index("nonfinite")])
+        nonfinite = int(host[:head].view(np.int64)[STEP_WORDS.index("nonfinite")])
         return host[head : head + count].view(np.float64).reshape(steps, self._n_sums).copy(), nonfinite
 
     def begun(self) -> int:
@@ -86,7 +89,7 @@ class Control:
         host, runtime = np.zeros(1, np.int64), self._cupy.cuda.runtime
         stream = self._cupy.cuda.get_current_stream()
         stream.synchronize()
-        address = self.step_address + 8 * _STEP.index("next")
+        address = self.step_address + 8 * STEP_WORDS.index("next")
         runtime.memcpyAsync(host.ctypes.data, address, 8, runtime.memcpyDeviceToHost, stream.ptr)
         stream.synchronize()
         return int(host[0])
@@ -110,7 +113,7 @@ class Control:
         places = dict.fromkeys(tables, 0)
         for i, (name, (table, dtype)) in enumerate(given.items()):
             host[i * size : (i + 1) * size].view(dtype)[:] = table
-            places[name] = _address(self._tables) + i * size
+            places[name] = address_of(self._tables) + i * size
         self._copy_in(self._tables, host[: size * len(given)])
         return places
 
@@ -121,12 +124,12 @@ class Control:
         if order.size > self._order.size:
             self._order = self._cupy.empty(order.size, np.int64)
         self._copy_in(self._order, order)
-        return _address(self._order)
+        return address_of(self._order)
 
     def _place_sums(self, steps: int) -> int:
         if steps * self._n_sums > self._sums.size:
             self._sums = self._cupy.empty(2 * steps * self._n_sums, np.float64)
-        return _address(self._sums)
+        return address_of(self._sums)
 
     def _copy_in(self, target: Array, source: Any) -> None:
         if source.nbytes:
@@ -135,7 +138,7 @@ class Control:
             runtime.memcpyAsync(target.data.ptr, source.ctypes.data, source.nbytes, kind, stream.ptr)
 
 
-def _address(a: Array) -> int:
+def address_of(a: Array) -> int:
     return 0 if a is None else int(a.data.ptr)
 
 

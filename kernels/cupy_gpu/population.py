@@ -20,6 +20,7 @@ from nnfast.protocol import Array, Buffers, PopulationAside, PopulationJob, Resu
 from ..reference.runner import batches_of, flat_arrays, idle_groups
 from . import table
 from .binding import Binder
+from .control import address_of
 from .cublaslt import CublasLtError
 from .device import tell
 from .emitter import Emitter, Ref, Separate
@@ -27,7 +28,7 @@ from .joining import mask_bytes
 from .many import MOST_MODELS, Noted, Repeated, rounded, spread_plan
 from .memory import Memory
 from .plan import Batch, Places, Plan, plan_of, spaces_of
-from .population_memory import Blocks, Numbers, address_of
+from .population_memory import Blocks, Numbers
 from .step import Step
 from .stretches import DIRECT_STEPS, stretches
 
@@ -45,7 +46,7 @@ class Part(NamedTuple):
     """Models of a job that make their steps together: the same ops, and memory for all of them."""
 
     where: Any  # among those of the job
-    job: PopulationJob
+    job: PopulationJob  # of all models; as it is run, of these
     idle: frozenset[int]
     rows: int
     size: int
@@ -99,11 +100,10 @@ class PopulationRunner:
             except CublasLtError as error:
                 tell(f"models of a population run one after the other: {error}")
                 self._refuses = True
-            except self._cupy.cuda.memory.OutOfMemoryError as error:
-                tell(f"there is no memory to run models of a population at once: {error}")
                 self._forget()
                 return False
-            if self._refuses:
+            except self._cupy.cuda.memory.OutOfMemoryError as error:
+                tell(f"there is no memory to run models of a population at once: {error}")
                 self._forget()
                 return False
         return job.aside is None or job.aside.runner.population().ready(job.aside.job)  # type: ignore[attr-defined]
@@ -116,7 +116,8 @@ class PopulationRunner:
         sums, nonfinite = np.zeros((models, job.steps, len(self._program.sums))), np.full(models, -1)
         beside = []
         with self._runner.stream():
-            for part in self._parts(job):
+            for whole in self._parts(job):
+                part = whole._replace(job=_of(job, whole.where))
                 try:
                     sums[part.where], nonfinite[part.where] = self._run(part, at[part.where])
                 finally:
@@ -144,7 +145,7 @@ class PopulationRunner:
             for few in np.array_split(members, -(-len(members) // most)):
                 more = min(rounded(len(few)), most) - len(few)
                 where = np.concatenate([few, np.repeat(few[-1:], more)])
-                yield Part(where, _of(job, where), idle, rows, size, batches)
+                yield Part(where, job, idle, rows, size, batches)
 
     def _make_room(self, job: PopulationJob) -> None:
         """Blocks for the job; decides whether its data are read where they lie."""
@@ -154,12 +155,9 @@ class PopulationRunner:
         alike = job.order is None and batches <= 1 and not any(own for _, _, own in data)
         pays = job.steps >= DIRECT_STEPS or addresses == self._seen
         self._direct, self._seen = addresses if alike and pays else None, addresses
+        flat = {*self._moving} | ({"gradients"} & self._uses)
         sizes = {
-            **{
-                n: program.layout.size * itemsize
-                for n in (*self._moving, "gradients")
-                if n in self._uses | set(self._moving)
-            },
+            **dict.fromkeys(sorted(flat), program.layout.size * itemsize),
             **{name: a.dtype.itemsize * _width(a, own) * size for name, a, own in data if self._direct is None},
             "arena": program.arena_size(size) * itemsize,
             "masks": mask_bytes(program, size),

@@ -13,16 +13,14 @@ import numpy as np
 
 from nnfast.protocol import Array, PopulationJob
 
-from . import gather
+from .control import JOB_WORDS, STEP_WORDS, address_of
 
 if TYPE_CHECKING:
     from nnfast.protocol import Program
 
-__all__ = ["Blocks", "Numbers", "Room", "address_of"]
+__all__ = ["Blocks", "Numbers", "Room"]
 
 ALIGNED = 256  # bytes
-
-_JOB, _STEP = gather.job_layout().names or (), gather.step_layout().names or ()  # fields of 8 bytes, all of them
 
 
 class Room(NamedTuple):
@@ -102,7 +100,7 @@ class Numbers:
     def __init__(self, cupy: Any, program: Program) -> None:
         self._cupy = cupy
         self._n_sums, self._scalars = len(program.sums), len(program.scalars)
-        self.words = len(_JOB) + len(_STEP) + self._scalars
+        self.words = len(JOB_WORDS) + len(STEP_WORDS) + self._scalars
         self._device: Array = cupy.empty((0, self.words), np.int64)
         self._held: list[Any] = []  # what the records point to
         self._sums: Array = None
@@ -115,7 +113,7 @@ class Numbers:
     def addresses(self, model: int) -> tuple[int, int, int]:
         """Where a model's Job, Step and scalars lie."""
         start = int(self._device.data.ptr) + 8 * model * self.words
-        return start, start + 8 * len(_JOB), start + 8 * (len(_JOB) + len(_STEP))
+        return start, start + 8 * len(JOB_WORDS), start + 8 * (len(JOB_WORDS) + len(STEP_WORDS))
 
     def beside(self, job: PopulationJob) -> int:
         """Bytes that each model's tables, sums and row orders take."""
@@ -150,20 +148,20 @@ class Numbers:
             "n_sums": self._n_sums,
         }
         words = np.zeros((models, self.words), np.int64)
-        for i, name in enumerate(_JOB):
+        for i, name in enumerate(JOB_WORDS):
             words[:, i] = values[name]
-        words[:, len(_JOB) + _STEP.index("nonfinite")] = -1
-        words[:, len(_JOB) + len(_STEP) :] = np.ascontiguousarray(job.scalars, np.float64).view(np.int64)
+        words[:, len(JOB_WORDS) + STEP_WORDS.index("nonfinite")] = -1
+        words[:, len(JOB_WORDS) + len(STEP_WORDS) :] = np.ascontiguousarray(job.scalars, np.float64).view(np.int64)
         self._device[:models] = self._cupy.asarray(words)
 
     def results(self, models: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The sums (models, steps, columns), and the first step of each that the device found not finite, or −1."""
-        at = len(_JOB) + _STEP.index("nonfinite")
+        at = len(JOB_WORDS) + STEP_WORDS.index("nonfinite")
         return self._cupy.asnumpy(self._sums), self._cupy.asnumpy(self._device[:models, at].copy())
 
     def begun(self) -> int:
         """How many steps the device has begun."""
-        at = len(_JOB) + _STEP.index("next")
+        at = len(JOB_WORDS) + STEP_WORDS.index("next")
         return int(self._cupy.asnumpy(self._device[:1, at].copy())[0])
 
     def _rows_of(self, job: PopulationJob, name: str) -> Any:
@@ -181,7 +179,3 @@ class Numbers:
         device = self._cupy.asarray(np.ascontiguousarray(table, dtype))
         self._held.append(device)
         return address_of(device) + np.arange(len(device)) * device.strides[0]
-
-
-def address_of(a: Array) -> int:
-    return 0 if a is None else int(a.data.ptr)

@@ -47,7 +47,7 @@ class Pace:
     def pieces(self, steps: int) -> Iterator[tuple[int, bool]]:
         """How the steps of the next job are to be run: (steps, alone), each after `took` was told of the one before."""
         rested = self._clock() - self._ended > REST
-        self._ways = self._rested if rested and self._usual.seconds(steps) < SLOW else self._usual
+        self._ways = self._rested if rested and 0.0 < self._usual.seconds(steps) < SLOW else self._usual
         if self._ways.unknown and steps >= FEW:
             return self._first(steps)
         return iter(self._ways.pieces(steps))
@@ -58,6 +58,7 @@ class Pace:
         yield few, True
         alone = self._seconds
         yield few, False
+        self._ways.tried_both()
         yield steps - 2 * few, self._seconds > CROWDED * alone + AT_LEAST
 
     def took(self, steps: float, alone: bool, seconds: float) -> None:
@@ -79,6 +80,10 @@ class _Ways:
     @property
     def unknown(self) -> bool:
         return self._last == {True: (math.inf, math.inf), False: (0.0, 0.0)}
+
+    def tried_both(self) -> None:
+        """A first job was as good as one that tries the other way."""
+        self._jobs = 1
 
     def seconds(self, steps: int) -> float:
         """What so many steps take, the way they are run; 0 before anything is known."""

@@ -19,7 +19,7 @@ pytest.importorskip("numba")
 modes = importlib.import_module("nnfast.kernels.numba_cpu.modes")
 runner = importlib.import_module("nnfast.kernels.numba_cpu.runner")
 table = importlib.import_module("nnfast.kernels.numba_cpu.table")
-share_bounds = importlib.import_module("nnfast.kernels.numba_cpu.binding").share_bounds
+share_bounds = importlib.import_module("nnfast.kernels.numba_cpu.memory").share_bounds
 products = importlib.import_module("nnfast.kernels.numba_cpu.products")
 VECTOR_BYTES = importlib.import_module("nnfast.kernels.numba_cpu.simd_width").VECTOR_BYTES
 TALL = products.TALL

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnfast.protocol import Buffer, Job, PopulationJob, Result, num_threads
+from nnfast.protocol import Job, PopulationJob, Result, num_threads
 
 from ..reference.runner import batches_of, flat_arrays, idle_groups
 from .addresses import address_of
@@ -22,7 +22,7 @@ from .interpreter import address as interpreter_address
 from .jobs import Data, data_of, gather_ops
 from .memory import Memory, words_apart
 from .pace import AWAKE
-from .plan import Instruction, Plan, make_plan
+from .plan import Plan, make_plan
 from .population_driver import C, Part, Row, drive
 
 if TYPE_CHECKING:
@@ -37,17 +37,10 @@ class RowBinding(Binding):
     """Tables in which the flat arrays, the scalars and the key are those of whatever model has its turn."""
 
     def __init__(self, *args: Any, columns: dict[str, int]) -> None:
-        self._columns = columns  # of the table of models, by the name of a flat array or a scalar
-        self._moved_words: dict[int, tuple[int, int]] = {}
-        super().__init__(*args)
-        words = {w: (self._columns[name], 0) for w, name in self._named} | self._moved_words
+        """`columns` of the table of models, by the name of a flat array or a scalar."""
+        super().__init__(*args, columns=columns)
+        words = {w: (columns[name], 0) for w, name in self.placed.named} | self.placed.moving
         self.patches = np.array([(w, *of) for w, of in sorted(words.items())], np.int64).reshape(-1, 3)
-
-    def _array(self, b: Buffer, word: int, step: Instruction, k: int, span: tuple[int, int], v: int, t: int) -> int:
-        if b.space not in self._columns:
-            return super()._array(b, word, step, k, span, v, t)
-        self._moved_words[word] = self._columns[b.space], (b.offset + self._shift(b, step, k, span)) * self._size
-        return 0
 
     def ready(self, job: PopulationJob, kind: Kind) -> None:
         """What is the same for all models of a job."""

@@ -1,0 +1,296 @@
+"""Where every array of every share lies, and every number: the words of a plan, as the interpreter reads them.
+
+Each instruction has words for the addresses of its arrays, for its sizes and for its numbers. There is a row of words
+for each share in each variant of the batch, a whole one and a short last one. What moves from step to step is noted as
+a fix, and is put in its place by the interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnfast.protocol import Buffer, Op
+
+from . import table
+from .addresses import address_of
+from .context import WORDS
+from .interpreter import Fix
+from .jobs import Data
+from .memory import ELEMENT_STEP, ROW_STEP, Memory, part_starts, share_bounds, words_apart
+from .plan import BARRIER, Instruction, Plan
+from .products import PACK_BYTES, TALL
+
+__all__ = ["BASES", "Placing"]
+
+# The job's arrays by their place among the bases.
+BASES = ("x", "y", "weight", "output", "order")
+_RUN_FIXES = {
+    "learning_rate": Fix.RATE,
+    "normaliser": Fix.NORMALISER,
+    "step": Fix.STEP,
+    "first_row": Fix.FIRST_ROW,
+}
+_CUT_LETTERS = {"rows": "N", "elements": "P", "inputs": "I"}
+
+Bounds = list[list[tuple[int, int]]]  # by variant and share: first, and the one after the last
+
+
+class Placing:
+    """The tables of one plan, laid out.
+
+    row_bounds      by variant and share
+    offsets         of each instruction: whether it is a barrier, and where its three kinds of words begin
+    words           by variant and share; an absent array has a 0
+    calls           by variant, instruction and share: the compiled op, 0 where there is nothing to do
+    fixes           of each share: (word, kind of `Fix`, three numbers)
+    named           words of a scalar of the program or of the key, which come with the job
+    moving          words of the flat arrays in `columns`: (column, bytes from the start of the array)
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        rows: Sequence[int],
+        shares: int,
+        data: Data,
+        memory: Memory,
+        *,
+        apart: bool,
+        columns: Mapping[str, int],
+    ) -> None:
+        program, steps = plan.program, plan.instructions
+        self._plan, self._rows, self._shares, self._data, self._memory = plan, rows, range(shares), data, memory
+        self._apart, self._columns = apart, columns
+        self._dtype, self._size = program.dtype, np.dtype(program.dtype).itemsize
+        self._by_features = bool(plan.owned)
+        # By features, each share does what is split by rows on all of them.
+        self.row_bounds: Bounds = [
+            [(0, n)] * shares if self._by_features else share_bounds(n, shares, ROW_STEP) for n in rows
+        ]
+        self._flat_bounds = share_bounds(program.layout.size, shares, ELEMENT_STEP)
+        self._part_starts = part_starts(plan.parts)
+        self._column_bytes = [program.arena_rows(n) * self._size for n in rows]
+        self._squares = np.zeros(shares)
+        self._pieces: list[Any] = []  # kept alive
+        self.fixes: list[list[tuple[int, ...]]] = [[] for _ in range(shares)]
+        self.named: list[tuple[int, str]] = []
+        self.moving: dict[int, tuple[int, int]] = {}
+        self.offsets, end = self._make_offsets()
+        self.calls = np.zeros((len(rows), len(steps), shares), np.int64)
+        # Lists for now: NumPy takes single numbers slowly.
+        self._lists = [[self._begun(t, end) for t in range(shares)] for _ in rows]
+        for i, step in enumerate(steps):
+            if step.own:
+                for t, op in enumerate(step.own):
+                    self._place(i, step, op, (t,))
+            elif step.compiled and step.op.name != BARRIER:
+                self._place(i, step, step.op, self._shares)
+        self.words = words_apart(len(rows), shares, end)
+        self.words[...] = self._lists
+        self._lists = []
+
+    def _make_offsets(self) -> tuple[Any, int]:
+        """And the number of words in all."""
+        steps, end = self._plan.instructions, WORDS
+        offsets = [[0, 0, 0, 0] for _ in steps]
+        for made, step in zip(offsets, steps, strict=True):
+            if step.op.name == BARRIER:
+                made[0] = 1
+            elif step.compiled:
+                spec = table.spec_of(step.op.name)
+                dims = end + len(spec.args)
+                numbers = dims + len(table.letters(spec)) + 1
+                made[1:] = end, dims, numbers
+                end = numbers + len(spec.scalars)
+        return np.array(offsets, np.int64).reshape(-1, 4), end
+
+    def _begun(self, t: int, end: int) -> list[int]:
+        scratch = self._memory.scratch[t]
+        at = address_of(scratch)
+        words = [0] * end
+        words[:3] = table.address("product", self._dtype), at, at + scratch.nbytes - PACK_BYTES
+        return words
+
+    # ---- one instruction --------------------------------------------------------------------------------------------
+
+    def _place(self, i: int, step: Instruction, op: Op, shares: Sequence[int]) -> None:
+        """The words of one instruction for these shares."""
+        spec = table.spec_of(op.name)
+        _, arrays, dims, numbers = self.offsets[i].tolist()
+        bounds = self._bounds(step)
+        sizes: dict[str, int | str] = {}
+        for k, (arg, b) in enumerate(zip(spec.args, op.args, strict=True)):
+            if b is not None:
+                sizes.update(zip(arg.shape, b.shape, strict=False))
+                self._place_array(arrays + k, b, step, k, bounds, shares)
+        self._place_sizes(dims, table.letters(spec), sizes, step.split, bounds, shares)
+        given = dict(op.scalars)
+        for k, name in enumerate(spec.scalars):
+            self._place_number(numbers + k, name, given.get(name, 0.0), shares)
+        pieces = step.split == "pieces"
+        if pieces:
+            bounds = self._place_pieces(dims, op, shares)
+        call = table.address(op.name, self._dtype, op.attributes, pieces=pieces)
+        for v, of_shares in enumerate(bounds):
+            for t in shares:
+                low, high = of_shares[t]
+                if ((t == 0 and not pieces) or low < high) and not self._adds_nothing(op, v):
+                    self.calls[v, i, t] = call
+
+    def _bounds(self, step: Instruction) -> Bounds:
+        """What each share does of it: rows, elements counted from the first array's own start, inputs."""
+        if step.split == "rows":
+            return self.row_bounds
+        shares = [(0, 1), *[(0, 0)] * (len(self._shares) - 1)]
+        if step.split == "elements":
+            b = step.op.args[0]
+            assert b is not None
+            offset, width = b.offset, b.width
+            shares = [
+                (min(max(low - offset, 0), width), min(max(high - offset, 0), width)) for low, high in self._flat_bounds
+            ]
+        elif step.split == "inputs":
+            dw = step.op.args[2]
+            assert dw is not None
+            shares = share_bounds(int(dw.shape[0]), len(shares), TALL)
+        return [shares] * len(self._rows)
+
+    def _place_sizes(
+        self,
+        word: int,
+        letters: tuple[str, ...],
+        sizes: Mapping[str, int | str],
+        split: str,
+        bounds: Bounds,
+        shares: Iterable[int],
+    ) -> None:
+        """Sizes of an instruction; "R" is what the arena has room for, any other letter the rows of the batch."""
+        cut = _CUT_LETTERS.get(split)
+        for n, lists, of_shares in zip(self._rows, self._lists, bounds, strict=True):
+            of_batch = {"R": self._plan.program.arena_rows(n)}
+            given = (sizes.get(letter, 0) for letter in letters)
+            whole = [of_batch.get(s, n) if isinstance(s, str) else s for s in given]
+            whole.append(self._data.sparse)
+            for t in shares:
+                lists[t][word : word + len(whole)] = whole
+                if cut in letters:
+                    low, high = of_shares[t]
+                    lists[t][word + letters.index(cut)] = high - low
+
+    def _place_pieces(self, word: int, op: Op, shares: Iterable[int]) -> Bounds:
+        """How many pieces of an op's arrays each share owns, and the address of their list, counted from its start."""
+        b = op.args[0]
+        assert b is not None
+        bounds = [(0, 0)] * len(self._shares)
+        for t in shares:
+            owned = (self._plan.apart if b.space.startswith("own ") else self._plan.owned)[t]
+            both = [(max(low, b.offset), min(low + n, b.offset + b.width)) for low, n in owned]
+            pieces = np.array([(low - b.offset, high - low) for low, high in both if low < high], np.int64)
+            self._pieces.append(pieces)
+            bounds[t] = 0, len(pieces)
+            for lists in self._lists:
+                lists[t][word : word + 2] = len(pieces), address_of(pieces)
+        return [bounds] * len(self._rows)
+
+    def _adds_nothing(self, op: Op, v: int) -> bool:
+        """Whether this adds the part of a share that has no rows in this variant, and so has not filled it."""
+        part = op.args[1] if op.name == "combine" else None
+        if part is None:
+            return False
+        low, high = self.row_bounds[v][int(part.space[5:])]
+        return low >= high
+
+    def _place_number(self, word: int, keyword: str, source: str | float, shares: Sequence[int]) -> None:
+        if not isinstance(source, str):
+            bits = table.number_bits(keyword, source)
+            for lists in self._lists:
+                for t in shares:
+                    lists[t][word] = bits
+        elif source in _RUN_FIXES:
+            self._fix(word, shares, _RUN_FIXES[source])
+        elif 0 in shares:
+            self.named.append((word, source))
+
+    # ---- one array --------------------------------------------------------------------------------------------------
+
+    def _place_array(
+        self, word: int, b: Buffer, step: Instruction, k: int, bounds: Bounds, shares: Sequence[int]
+    ) -> None:
+        """The address of one array for each share, or what the interpreter makes of it."""
+        memory, space = self._memory, b.space
+        stride = self._stride(b, step, k)
+        if space in self._columns:
+            self.moving[word] = self._columns[space], b.offset * self._size + bounds[0][0][0] * stride
+        elif space == "order":
+            self._fix(word, shares, Fix.ROWS_OF_EPOCHS, BASES.index("order"), 8)
+        elif space in BASES or space.startswith("source "):
+            self._place_data(word, b, step, stride, bounds, shares)
+        elif space in ("sums", "hidden"):
+            column = b.offset + (len(self._plan.program.sums) if space == "hidden" else 0)
+            self._fix(word, shares, Fix.SUMS, column)
+        elif space == "squares":
+            at = address_of(self._squares)
+            self._put(word, [(t, at + (0 if b.shape else 8 * t)) for t in shares], 0, bounds)
+        elif space == "exchange":
+            self._put(word, [(t, address_of(memory.exchange)) for t in shares], stride, bounds, b.offset)
+        elif space == "arena":
+            self._put(word, self._of_shares(memory.arenas, shares), stride, bounds, b.offset)
+        else:
+            self._put(word, [(t, self._in_flat(b, step, k, t)) for t in shares], stride, bounds)
+
+    def _place_data(
+        self, word: int, b: Buffer, step: Instruction, stride: int, bounds: Bounds, shares: Sequence[int]
+    ) -> None:
+        """Rows of the job: as they stand, all of them as a source to gather from, or gathered."""
+        name, by_rows = b.space.removeprefix("source "), step.split == "rows"
+        row_bytes, base = int(getattr(self._data, name)), BASES.index(name)
+        if not row_bytes:
+            return
+        if name != b.space:
+            self._fix(word, shares, Fix.WHOLE, base)
+        elif self._data.ordered and name != "output":
+            starts = self._of_shares(self._memory.staged[name], shares)
+            self._put(word, starts, row_bytes if by_rows else stride, bounds)
+        elif by_rows:
+            self._fix(word, shares, Fix.ROWS, base, row_bytes)
+        else:
+            for t in shares:
+                self._fix(word, (t,), Fix.BATCH, base, row_bytes, bounds[0][t][0] * stride)
+
+    def _of_shares(self, arrays: Sequence[Any], shares: Iterable[int]) -> list[tuple[int, int]]:
+        """Where the arrays of the shares begin: each has its own in a plan by features, else all have the first."""
+        return [(t, address_of(arrays[t if self._by_features else 0])) for t in shares]
+
+    def _in_flat(self, b: Buffer, step: Instruction, k: int, t: int) -> int:
+        """Where an array begins among the flat ones, in a share's part of the gradient, or in memory of its own."""
+        memory = self._memory
+        part = int(b.space[5:]) if b.space.startswith("part ") else t if k in step.parts else 0
+        if part:
+            at = next(at + b.offset - low for low, n, at in self._part_starts if low <= b.offset < low + n)
+            return address_of(memory.parts[part - 1]) + at * self._size
+        space = b.space.removeprefix("own ")
+        flat = memory.own[t] if self._apart and space != b.space else memory.flat
+        return address_of(flat[space]) + b.offset * (8 if space == "state" else self._size)
+
+    def _stride(self, b: Buffer, step: Instruction, k: int) -> int:
+        """How many bytes further into the array a share begins for each of its bounds' units."""
+        if step.split == "rows":
+            return b.width * self._size if "N" in b.shape else 0
+        if step.split == "elements":
+            return self._size if b.shape else 0
+        if step.split == "inputs":  # of dense_weights: x at its first input, dw at the row of that
+            return (1, 0, int(b.shape[-1]))[k] * self._size
+        return 0
+
+    def _put(self, word: int, starts: Iterable[tuple[int, int]], stride: int, bounds: Bounds, columns: int = 0) -> None:
+        """Addresses: of each share a start, so many columns of the arena from there, and what its bounds come to."""
+        for t, start in starts:
+            for lists, of_shares, column_bytes in zip(self._lists, bounds, self._column_bytes, strict=True):
+                lists[t][word] = start + columns * column_bytes + of_shares[t][0] * stride
+
+    def _fix(self, word: int, shares: Iterable[int], kind: Fix, p: int = 0, q: int = 0, extra: int = 0) -> None:
+        for t in shares:
+            self.fixes[t].append((word, int(kind), p, q, extra))

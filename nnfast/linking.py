@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping, Sequence
 
 from nnfast.errors import OptionError
@@ -83,18 +84,13 @@ def place(ops: list[Op]) -> tuple[list[Op], int]:
         for b in op.args:
             if b is not None and b.space == "arena":
                 spans[b.name] = (b, spans[b.name][1] if b.name in spans else i, i)
-    placed: dict[str, tuple[Buffer, int, int]] = {}
-    columns = 0
+    placed: dict[str, Buffer] = {}
+    taken: list[tuple[int, int, int, int]] = []  # columns and span of those that are placed, by their first column
     for name, (b, first, last) in sorted(spans.items(), key=lambda s: s[1][1]):
-        offset = 0
-        for other, start, end in sorted(placed.values(), key=lambda p: p[0].offset):
-            if (
-                start <= last
-                and end >= first
-                and other.offset < offset + b.width
-                and offset < other.offset + other.width
-            ):
-                offset = other.offset + other.width
-        placed[name] = (b._replace(offset=offset), first, last)
-        columns = max(columns, offset + b.width)
-    return rename(ops, {name: b for name, (b, _, _) in placed.items()}), columns
+        offset, width = 0, b.width
+        for low, high, start, end in taken:
+            if start <= last and end >= first and low < offset + width and offset < high:
+                offset = high
+        placed[name] = b._replace(offset=offset)
+        insort(taken, (offset, offset + width, first, last))
+    return rename(ops, placed), max((high for _, high, _, _ in taken), default=0)

@@ -326,6 +326,7 @@ class Builder:
         if self.mode == "train" and self._keeps_best:
             ops.append(self._accept())
         placed, columns = place(ops)
+        named = {source for op in placed for _, source in op.scalars}
         return Program(
             self.mode,
             self.training,
@@ -337,7 +338,7 @@ class Builder:
             self.slots,
             self.state,
             tuple(self._sums),
-            tuple(n for n in self._scalars if any(n == s for op in placed for _, s in op.scalars)),
+            tuple(n for n in self._scalars if n in named),
             columns,
         )
 

@@ -137,10 +137,10 @@ class Program:
         return sum(max(c.flops / flops_per_second, c.bytes / bytes_per_second) for c in self.costs(rows))
 
     def _cost(self, op: Op, rows: int) -> Cost:
-        spec = OPS.get(op.name)
+        spec, size = OPS.get(op.name), np.dtype(self.dtype).itemsize
         if spec is None:  # a plain Python call: what it does is its own affair
             moved = sum(_elements(b, rows) for b in op.args if b is not None)
-            return Cost(moved * np.dtype(self.dtype).itemsize, 0)
+            return Cost(moved * size, 0)
         dims: dict[str, int] = {}
         moved = 0
         absent = set()
@@ -151,8 +151,7 @@ class Program:
             for name, n in zip(arg.shape, buffer.shape, strict=False):
                 dims[name] = rows if isinstance(n, str) else n
             elements = rows if arg.dtype == "label" else _elements(buffer, rows)
-            itemsize = np.dtype(self.dtype).itemsize if arg.dtype == "T" else 8
-            moved += elements * itemsize * (2 if arg.role == "inout" else 1)
+            moved += elements * (size if arg.dtype == "T" else 8) * (2 if arg.role == "inout" else 1)
         return Cost(moved, spec.flops(dims, frozenset(absent)))
 
     def table(self, rows: int | None = None) -> str:

@@ -18,7 +18,6 @@ read-only. Kernels do not validate: `nnfast.functional` and `nnfast.Model` do, o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -83,7 +82,11 @@ class Buffer(NamedTuple):
     @property
     def width(self) -> int:
         """Elements per row for a buffer with rows, else elements in all."""
-        return math.prod(n for n in self.shape if not isinstance(n, str))
+        width = 1
+        for n in self.shape:  # a loop, since lowering and plans ask often
+            if not isinstance(n, str):
+                width *= n
+        return width
 
 
 class Op(NamedTuple):

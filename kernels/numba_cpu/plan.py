@@ -232,5 +232,5 @@ def _with_barriers(steps: list[Instruction]) -> list[Instruction]:
 
 
 def _clash(a: Buffer, b: Buffer) -> bool:
-    apart = a.offset + a.width <= b.offset or b.offset + b.width <= a.offset
-    return not apart and (a.offset, a.width) != (b.offset, b.width)
+    low, high, its_low, its_high = a.offset, a.offset + a.width, b.offset, b.offset + b.width
+    return low < its_high and its_low < high and (low, high) != (its_low, its_high)

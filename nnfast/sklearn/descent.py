@@ -28,9 +28,8 @@ class RowOrders:
         """The next orders, (epochs, rows)."""
         orders = np.empty((epochs, len(self._last)), np.int64)
         for order in orders:
-            drawn = np.arange(len(order))
-            self._random.shuffle(drawn)
-            np.take(self._last, drawn, out=order, mode="clip")  # which writes where it is told, without a buffer
+            order[:] = self._last
+            self._random.shuffle(order)  # which swaps places, whatever stands there
             self._last = order
         return orders
 

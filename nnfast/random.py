@@ -16,8 +16,9 @@ from nnfast.errors import DTypeError, OptionError
 if TYPE_CHECKING:
     Generator: TypeAlias = np.random.Generator | np.random.RandomState
     RngLike: TypeAlias = int | np.integer | Generator | None
+    Array: TypeAlias = np.ndarray[Any, Any]
 
-__all__ = ["as_rng", "draw_key", "permutation"]
+__all__ = ["as_rng", "draw_key", "permutation", "row_orders"]
 
 
 def as_rng(rng: RngLike = None) -> Generator:
@@ -48,3 +49,14 @@ def permutation(key: int, epoch: int, rows: int) -> np.ndarray[Any, np.dtype[np.
     """The row order of an epoch: a function of the model's key and the epoch's number alone, on every backend."""
     generator = np.random.Generator(np.random.Philox(key=key, counter=epoch << 64))
     return generator.permutation(rows)
+
+
+def row_orders(backend: Any, keys: Array, epochs: Array, rows: int) -> Array:
+    """(len(keys), rows): `permutation` of each key's epoch, drawn by the backend where it can; equal ones once."""
+    together = getattr(backend, "row_orders", None)
+    orders: Array | None = None if together is None else together(keys, epochs, rows)
+    if orders is None:
+        pairs = list(zip(keys.tolist(), epochs.tolist(), strict=True))
+        drawn = {pair: permutation(*pair, rows) for pair in dict.fromkeys(pairs)}
+        orders = np.stack([drawn[pair] for pair in pairs])
+    return orders

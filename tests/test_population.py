@@ -11,8 +11,7 @@ from population_models import SETTINGS, N, compare, model, on_gpus_too, rows, se
 
 import nnfast as nn
 from nnfast.errors import OptionError, StateError
-from nnfast.population.running import row_orders
-from nnfast.random import permutation
+from nnfast.random import permutation, row_orders
 
 X, Y = rows()
 X_TEST, Y_TEST = rows(37, seed=1)

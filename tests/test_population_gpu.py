@@ -14,8 +14,7 @@ from gpu_models import joined, simulated, why_not_simulated
 from population_models import SETTINGS, compare, model, rows, settings_of
 
 import nnfast as nn
-from nnfast.population.running import row_orders
-from nnfast.random import permutation
+from nnfast.random import permutation, row_orders
 
 pytestmark = pytest.mark.skipif(bool(why_not_simulated), reason=str(why_not_simulated))
 

@@ -14,7 +14,7 @@ from small_models import TARGETS, Ridge, Spy, X, Y, classifier, fit, regressor
 
 import nnfast as nn
 from nnfast.errors import NonFiniteWarning
-from nnfast.random import permutation
+from nnfast.random import permutation, row_orders
 from nnfast.training.tally import Tally
 
 # ---- reproducibility ------------------------------------------------------------------------------------------------
@@ -64,6 +64,25 @@ def test_shuffling_reorders_and_needs_batches():
     assert fit(shuffled, shuffle=True) != fit(ordered, shuffle=False)
     one, two = classifier(), classifier()
     assert fit(one, shuffle=True, batch_size=None) == fit(two, shuffle=False, batch_size=1000)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.003, 0.0])
+def test_row_orders_are_the_same_whoever_draws_them_and_however_many_at_once(backend, monkeypatch, seconds):
+    drawn = []
+
+    def drawing(*given):
+        drawn.append(row_orders(*given))
+        return drawn[-1]
+
+    monkeypatch.setattr("nnfast.training.run.row_orders", drawing)
+    monkeypatch.setattr("nnfast.training.run.WORTH_LOADING", np.inf)  # all by NumPy
+    expected = fit(classifier(backend=backend), epochs=20)
+    drawn.clear()
+    monkeypatch.setattr("nnfast.training.run.JOB_SECONDS", seconds)
+    monkeypatch.setattr("nnfast.training.run.WORTH_LOADING", 0)
+    model = classifier(backend=backend)
+    assert fit(model, epochs=20) == expected
+    np.testing.assert_array_equal(np.concatenate(drawn), [permutation(model._key, e, len(X)) for e in range(20)])
 
 
 def test_every_row_is_used_once_per_epoch():

@@ -64,7 +64,7 @@ class NumbaBackend(ReferenceBackend):
 
     def warm_up(self, dtype: str) -> Iterator[str]:
         """Compile every op, in every variant, or load it from the cache; yields the name of each when it is there."""
-        from . import table
+        from . import orders, table
         from .interpreter import prepare
         from .modes import COMPILED
 
@@ -72,6 +72,8 @@ class NumbaBackend(ReferenceBackend):
             return
         prepare()
         yield "interpreter"
+        orders.prepare()
+        yield "row orders"
         for op, attributes in table.variants():
             table.address(op, dtype, attributes)
             yield " ".join([op, *(str(value) for _, value in attributes)])

@@ -26,7 +26,7 @@ from .modes import COMPILED, OPTIONS, jit
 from .pace import AWAKE
 from .team import TEAM
 
-__all__ = ["row_orders"]
+__all__ = ["prepare", "row_orders"]
 
 M0, M1 = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 W0, W1 = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
@@ -46,6 +46,11 @@ def row_orders(keys: Any, epochs: Any, rows: int) -> Any:
     if not COMPILED or not 0 < rows < LOW or not _is_numpys():
         return None
     return _drawn(keys, epochs, rows)
+
+
+def prepare() -> None:
+    """Compile it, or load it from the cache."""
+    _compiled()
 
 
 def _drawn(keys: Any, epochs: Any, rows: int) -> Any:

@@ -12,9 +12,10 @@ from nnfast.errors import CheckpointError, DTypeError, NonFiniteWarning, OptionE
 from nnfast.population.data import PopulationData
 from nnfast.population.history import PopulationHistory
 from nnfast.population.hooks import Hooks
-from nnfast.population.running import Measuring, make_job, row_orders, run, tally_of
+from nnfast.population.running import Measuring, make_job, run, tally_of
 from nnfast.population.varying import penalized
 from nnfast.progress import Progress
+from nnfast.random import row_orders
 from nnfast.training.batches import evaluation_rows
 from nnfast.training.fit import checkpoint_at
 from nnfast.training.interrupts import Interrupts

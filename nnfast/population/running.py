@@ -8,7 +8,6 @@ import numpy as np
 
 from nnfast.population.varying import penalized
 from nnfast.protocol import Aside, PopulationAside, PopulationJob, Result, Runner
-from nnfast.random import permutation
 from nnfast.training.batches import normalisers
 from nnfast.training.tally import Tally
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from nnfast.population.population import Population
     from nnfast.program import Program
 
-__all__ = ["Measuring", "make_job", "row_orders", "run", "tally_of"]
+__all__ = ["Measuring", "make_job", "run", "tally_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -82,17 +81,6 @@ def tally_of(population: Population, program: Program, rows: Array) -> Tally:
     metrics = tuple(m for m in population.pattern.metrics if m.name in measured)
     any_penalty = bool(penalized(program, population._varying.scalars(program)).any())
     return Tally(program.sums, metrics, rows, penalized=any_penalty)
-
-
-def row_orders(backend: Any, keys: Array, epochs: Array, rows: int) -> Array:
-    """(len(keys), rows): the row order of each key's epoch, equal ones drawn once."""
-    together = getattr(backend, "row_orders", None)
-    orders: Array | None = None if together is None else together(keys, epochs, rows)
-    if orders is None:
-        pairs = list(zip(keys.tolist(), epochs.tolist(), strict=True))
-        drawn = {pair: permutation(*pair, rows) for pair in dict.fromkeys(pairs)}
-        orders = np.stack([drawn[pair] for pair in pairs])
-    return orders
 
 
 class Measuring:

@@ -16,7 +16,7 @@ import numpy as np
 
 from nnfast.errors import CheckpointError, NonFiniteWarning, StateError
 from nnfast.protocol import Aside, Job, Result
-from nnfast.random import permutation
+from nnfast.random import row_orders
 from nnfast.training.batches import Data, make_job, normalisers, repeated, tally_of
 from nnfast.training.tally import Tally
 
@@ -28,6 +28,8 @@ __all__ = ["ArrayRun", "Pauses", "Run", "Values", "begin_search", "expected_seco
 
 JOB_SECONDS = 0.1
 ORDER_ROWS = 4_000_000  # row numbers drawn for one job at most: 32 MB
+WORTH_LOADING = 100_000  # row numbers drawn at once; with fewer it takes longer to load what draws them fast,
+PER_ORDER = 2_000  # where each order counts as so many more
 
 Values = dict[str, np.ndarray[Any, Any]]
 
@@ -164,7 +166,7 @@ class ArrayRun(Run):
             self._guess = expected_seconds(runner, data.size)
         self._shuffled = shuffle and data.size < data.rows
         self.per_epoch = len(data.starts)
-        self._orders: dict[int, np.ndarray[Any, Any]] = {}
+        self._last_order: tuple[int, np.ndarray[Any, Any]] = -1, np.empty(0)  # with the number of its epoch
 
     @property
     def epochs_done(self) -> int:
@@ -243,11 +245,17 @@ class ArrayRun(Run):
 
     def order(self, first: int, end: int) -> np.ndarray[Any, Any]:
         """Row orders of epochs first … end − 1 of this run; each depends on the model's key and the epoch alone."""
-        self._orders = {e: o for e, o in self._orders.items() if e >= first}
-        for e in range(first, end):
-            if e not in self._orders:
-                self._orders[e] = permutation(self.model._key, self.first_epoch + e, self.data.rows)
-        return np.stack([self._orders[e] for e in range(first, end)])
+        last, rows = self._last_order, self.data.rows
+        kept = int(last[0] == first)  # a job may end in the midst of an epoch
+        if kept and end == first + 1:
+            return last[1][None]
+        new = np.arange(first + kept, end) + self.first_epoch
+        backend = self.model.backend if len(new) * (PER_ORDER + rows) >= WORTH_LOADING else None
+        orders = row_orders(backend, np.full(len(new), self.model._key, np.uint64), new, rows)
+        if kept:
+            orders = np.concatenate([last[1][None], orders])
+        self._last_order = end - 1, orders[-1].copy()
+        return orders
 
     def _weights(self, order: Any, epochs: int) -> np.ndarray[Any, Any]:
         """Σ weight of each batch of some epochs."""

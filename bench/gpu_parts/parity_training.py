@@ -154,12 +154,8 @@ def _population(stand: Stand, precision: str, blueprint: Blueprint, epochs: int)
     backend = stand.backend(precision)
     seeds, rates = [3, 4, 5, 6], [0.01, 0.02, 0.03, 0.01]
     found: dict[str, Any] = {}
-    tuner = stand.part("tuning").Tuner
     for how in ("as measured", "separate"):
-        before = tuner.joins
-        if how == "separate":
-            tuner.joins = lambda self, joined, separate: False
-        try:
+        with _joining(stand, how):
             population = nn.Population(
                 lambda: blueprint.model(backend, "float32"), 4, {"rng": seeds, "learning_rate": rates}
             )
@@ -172,8 +168,6 @@ def _population(stand: Stand, precision: str, blueprint: Blueprint, epochs: int)
                 model.optimizer.learning_rate = rate
                 model.fit(*blueprint.data(), epochs=epochs, batch_size=32, verbose=0)
                 alone.append(digest(model))
-        finally:
-            tuner.joins = before
         runner = population._runner("train")[1].population()
         found[how] = {"together": together, "alone": alone, "launched for all": bool(runner._steps)}
     same = all(f["together"] == f["alone"] and f["launched for all"] for f in found.values())
@@ -213,17 +207,27 @@ def _groups(stand: Stand, sizes: tuple[int, ...]) -> Iterator[None]:
 def _flags_nan(stand: Stand, precision: str) -> dict[str, Any]:
     """The first batch with a NaN in it is named, whether cublasLt computes the ReLU (and loses the NaN) or we do."""
     found: dict[str, Any] = {}
-    tuner = stand.part("tuning").Tuner
     for how in ("as measured", "joined", "separate"):
-        before = tuner.joins
-        if how != "as measured":
-            tuner.joins = _always if how == "joined" else lambda self, joined, separate: False
-        try:
+        with _joining(stand, how):
             found[how] = _first_bad(stand, precision)
-        finally:
-            tuner.joins = before
     _demand(all(n == 3 for n in found.values()), "the fourth step has the NaN", found)
     return found
+
+
+@contextlib.contextmanager
+def _joining(stand: Stand, how: str) -> Iterator[None]:
+    """Ops are joined to products where that is faster "as measured", wherever they can be ("joined"), or nowhere."""
+    tuner = stand.part("tuning").Tuner
+    before = tuner.joins
+    tuner.joins = {"as measured": before, "joined": _always, "separate": _never}[how]
+    try:
+        yield
+    finally:
+        tuner.joins = before
+
+
+def _never(tuner: Any, joined: Any, separate: Any) -> bool:
+    return False
 
 
 def _always(tuner: Any, joined: Any, separate: Any) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,6 +97,8 @@ class Program:
     sums: tuple[str, ...] = ()  # the columns of a step's sums
     scalars: tuple[str, ...] = ()  # names of the numbers in Job.scalars
     arena_columns: int = 0  # working memory per row, in elements
+    # What runners have worked out from it, by names of their own, for other runners of this very Program.
+    notes: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def arena_size(self, rows: int) -> int:
         """Elements of the arena for batches of up to `rows` rows."""

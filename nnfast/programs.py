@@ -46,6 +46,8 @@ class Programs:
         self._changing = False  # whether that step changes the model
         self._torn = False  # whether a fork caught another thread in such a step: the model's numbers are not whole
         self._fitted_by: dict[str, tuple[int]] = {}  # the thread that fits the model now, if any
+        # Where models that differ in nothing but their numbers keep Programs for each other, by mode and structure.
+        self.alike: dict[Any, Program] | None = None
         self.fuse = True  # whether activations may join the dense op before them; tests switch it off
         _all.add(self)
 
@@ -141,7 +143,7 @@ class Programs:
         structure = (layers, loss, model.optimizer and model.optimizer.structure(), self.fuse)
         key = (mode, training)
         if key not in self._compiled or self._compiled[key][0] != structure:
-            program = self.lower(mode, training)
+            program = self._lowered(key, structure)
             self._compiled[key] = (structure, program, model.backend.compile(program))
         _, program, runner = self._compiled[key]
         buffers = model._buffers
@@ -151,6 +153,16 @@ class Programs:
         if program.state > len(buffers.state):
             buffers.state = model.backend.asarray(np.full(program.state, np.inf))
         return program, runner
+
+    def _lowered(self, key: tuple[str, bool], structure: Any) -> Program:
+        if self.alike is None:
+            return self.lower(*key)
+        _, *others = structure  # structures of layers tell objects apart, but those of models alike are alike
+        where = (key, tuple(layer.trainable for layer in self._model.layers), *others)
+        found = self.alike.get(where)
+        if found is None:
+            found = self.alike[where] = self.lower(*key)
+        return found
 
     def scalars(self, program: Program) -> np.ndarray[Any, Any]:
         """The numbers that the Program names, as they are now."""

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 
 from nnfast import errors
-from nnfast.sklearn import MLPClassifier, MLPRegressor, classifier, from_sklearn, to_sklearn
+from nnfast.sklearn import MLPClassifier, MLPRegressor, classifier, from_sklearn, network, to_sklearn
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -30,6 +30,48 @@ BOTH = [(MLPClassifier, Y), (MLPRegressor, SIGNAL)]
 
 def answers(estimator, rows=X):
     return estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else estimator.predict(rows)
+
+
+# ---- networks that are alike ----------------------------------------------------------------------------------------
+
+OTHERS = {
+    "as it is": {},
+    "another alpha": {"alpha": 0.1},
+    "other rows per batch": {"batch_size": 7},
+    "sgd": {"solver": "sgd"},
+    "sgd, no momentum": {"solver": "sgd", "momentum": 0.0},
+    "dropout": {"dropout": 0.3},
+    "weights": {},
+}
+
+
+def trained(how):
+    weight = np.linspace(0.1, 2, len(X)) if how == "weights" else None
+    return MLPClassifier(**SMALL | OTHERS[how]).fit(X, Y, weight)
+
+
+def test_alike_networks_know_each_others_programs_and_train_as_if_they_did_not():
+    alone = {}
+    for how in OTHERS:
+        network._programs_of.cache_clear()
+        alone[how] = trained(how)
+    network._programs_of.cache_clear()
+    for how in [*OTHERS, *reversed(OTHERS)]:
+        again = trained(how)
+        for one, other in zip(
+            again.coefs_ + again.intercepts_, alone[how].coefs_ + alone[how].intercepts_, strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+        assert again.loss_curve_ == alone[how].loss_curve_
+    programs = {how: program_of(trained(how)) for how in OTHERS}
+    assert program_of(trained("as it is")) is programs["as it is"] is programs["another alpha"]
+    assert len({id(program) for program in programs.values()}) == 4, "Adam, two kinds of SGD, and dropout"
+    for how, program in programs.items():
+        assert program == alone[how]._network.model._programs.lower("train"), how
+
+
+def program_of(fitted):
+    return fitted._network.model._programs.runner("train")[0]
 
 
 # ---- one row --------------------------------------------------------------------------------------------------------

@@ -6,9 +6,8 @@ arrays of the data, scalars, the key) is put in its place when the job begins, b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,41 +19,28 @@ from . import table
 from .addresses import address_of
 from .barrier import barrier_state
 from .interpreter import H
-from .jobs import Data, spans_of
 from .memory import Memory, words_apart
 from .pace import Pace
 from .placing import BASES, Placing
-from .plan import Plan
 
 __all__ = ["Binding"]
 
-_NONE: Mapping[str, int] = MappingProxyType({})
 HIDDEN = 2  # sums that the program does not name, behind its own: whether all is finite, and what nobody reads
 
 
 class Binding:
     """The tables for one plan; `header` is what the interpreter is given."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        rows: Sequence[int],
-        shares: int,
-        data: Data,
-        memory: Memory,
-        *,
-        apart: bool = False,
-        columns: Mapping[str, int] = _NONE,
-    ) -> None:
-        self.plan, self.shares = plan, shares
-        self._memory, self._data, self._rows = memory, data, list(rows)
+    def __init__(self, placed: Placing, memory: Memory) -> None:
+        self.placed, self.plan, self.shares, self.spans = placed, placed.plan, placed.shares, placed.spans
+        self._memory, self._data, self._rows, self.is_apart = memory, placed.data, placed.rows, placed.is_apart
         self._numbers: tuple[bytes, int] | None = None  # the scalars and the key that are in place
-        self.is_apart = apart
-        self._moved = self._views() if apart else []
+        self._moved = self._views() if self.is_apart else []
         self._lent = self._parameters_apart()
         self.pace = Pace()
-        self.spans = {cut: spans_of(plan, cut=cut) for cut in (False, True)}
-        self.placed = Placing(plan, rows, shares, data, memory, apart=apart, columns=columns)
+        self._squares = np.zeros(self.shares)
+        self.calls = placed.calls.copy()  # a profile puts a clock around each
+        self._words = placed.addresses(memory, self._squares)
         self._make_header()
 
     # ---- what shares own, in memory of their own ---------------------------------------------------------------------
@@ -113,21 +99,19 @@ class Binding:
 
     def _make_header(self) -> None:
         placed = self.placed
-        self._fix_table = np.array([f or [(0,) * 5] for f in placed.fixes], np.int64)
-        self._starts = np.array([[low for low, _ in bounds] for bounds in placed.row_bounds], np.int64)
         self._bases = words_apart(len(BASES))
         self._barrier = barrier_state()
         self.header = h = words_apart(max(H) + 1)
         h[H.INSTRUCTIONS], h[H.TO_INSTRUCTION] = len(self.plan.instructions), len(self.plan.instructions)
-        h[H.SHARES], h[H.WORDS], h[H.FIXES] = self.shares, placed.words.shape[2], len(placed.fixes[0])
+        h[H.SHARES], h[H.WORDS], h[H.FIXES] = self.shares, self._words.shape[2], placed.fixes.shape[1]
         h[H.COLUMNS] = len(self.plan.program.sums) + HIDDEN
         h[H.LENT] = len(self._lent)
         for at, array in {
-            H.CALLS_AT: placed.calls,
+            H.CALLS_AT: self.calls,
             H.OFFSETS_AT: placed.offsets,
-            H.WORDS_AT: placed.words,
-            H.FIXES_AT: self._fix_table,
-            H.STARTS_AT: self._starts,
+            H.WORDS_AT: self._words,
+            H.FIXES_AT: placed.fixes,
+            H.STARTS_AT: placed.starts,
             H.BASES_AT: self._bases,
             H.BARRIER_AT: self._barrier,
             H.LENT_AT: self._lent,
@@ -166,9 +150,8 @@ class Binding:
         if numbers != self._numbers:
             self._numbers = None  # until all are in their places
             values = np.frombuffer(numbers[0], np.int64)
-            words = self.placed.words
-            words[:, :, self._scalar_words] = values[self._scalar_places]
-            words[:, :, self._key_words] = table.number_bits("key", job.key)
+            self._words[:, :, self._scalar_words] = values[self._scalar_places]
+            self._words[:, :, self._key_words] = table.number_bits("key", job.key)
             self._numbers = numbers
         return sums
 

@@ -8,6 +8,7 @@ a fix, and is put in its place by the interpreter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from . import table
 from .addresses import address_of
 from .context import WORDS
 from .interpreter import Fix
-from .jobs import Data
+from .jobs import Data, spans_of
 from .memory import ELEMENT_STEP, ROW_STEP, Memory, part_starts, share_bounds, words_apart
 from .plan import BARRIER, Instruction, Plan
 from .products import PACK_BYTES, TALL
@@ -35,16 +36,20 @@ _RUN_FIXES = {
 }
 _CUT_LETTERS = {"rows": "N", "elements": "P", "inputs": "I"}
 
+_NONE: Mapping[str, int] = MappingProxyType({})
+
 Bounds = list[list[tuple[int, int]]]  # by variant and share: first, and the one after the last
 
 
 class Placing:
-    """The tables of one plan, laid out.
+    """The tables of one plan, whatever memory they will be for: the same for all runners of the same Program.
 
-    row_bounds      by variant and share
+    template        words by variant and share; an address is counted from the start of what `places` says
+    places          of each word: 0, or 1 + a place among `bases`
+    bases           what there are addresses of, see `addresses`
     offsets         of each instruction: whether it is a barrier, and where its three kinds of words begin
-    words           by variant and share; an absent array has a 0
     calls           by variant, instruction and share: the compiled op, 0 where there is nothing to do
+    starts          the first row by variant and share
     fixes           of each share: (word, kind of `Fix`, three numbers)
     named           words of a scalar of the program or of the key, which come with the job
     moving          words of the flat arrays in `columns`: (column, bytes from the start of the array)
@@ -56,45 +61,70 @@ class Placing:
         rows: Sequence[int],
         shares: int,
         data: Data,
-        memory: Memory,
         *,
-        apart: bool,
-        columns: Mapping[str, int],
+        apart: bool = False,
+        columns: Mapping[str, int] = _NONE,
     ) -> None:
-        program, steps = plan.program, plan.instructions
-        self._plan, self._rows, self._shares, self._data, self._memory = plan, rows, range(shares), data, memory
-        self._apart, self._columns = apart, columns
+        program = plan.program
+        self.plan, self.rows, self.shares, self.data, self.is_apart = plan, list(rows), shares, data, apart
+        self._shares, self._columns = range(shares), columns
         self._dtype, self._size = program.dtype, np.dtype(program.dtype).itemsize
         self._by_features = bool(plan.owned)
         # By features, each share does what is split by rows on all of them.
-        self.row_bounds: Bounds = [
+        self._row_bounds: Bounds = [
             [(0, n)] * shares if self._by_features else share_bounds(n, shares, ROW_STEP) for n in rows
         ]
         self._flat_bounds = share_bounds(program.layout.size, shares, ELEMENT_STEP)
         self._part_starts = part_starts(plan.parts)
         self._column_bytes = [program.arena_rows(n) * self._size for n in rows]
-        self._squares = np.zeros(shares)
         self._pieces: list[Any] = []  # kept alive
-        self.fixes: list[list[tuple[int, ...]]] = [[] for _ in range(shares)]
+        self._fixes: list[list[tuple[int, ...]]] = [[] for _ in range(shares)]
+        self._bases: dict[tuple[Any, ...], int] = {}
         self.named: list[tuple[int, str]] = []
         self.moving: dict[int, tuple[int, int]] = {}
+        self._lay_out()
+        self.bases = list(self._bases)
+        self.fixes = np.array(self._fixes, np.int64).reshape(shares, -1, 5)
+        self.starts = np.array([[low for low, _ in bounds] for bounds in self._row_bounds], np.int64)
+        self.spans = {cut: spans_of(plan, cut=cut) for cut in (False, True)}
+        for shared in (self.template, self.places, self.offsets, self.calls, self.fixes, self.starts):
+            shared.flags.writeable = False
+
+    def _lay_out(self) -> None:
+        steps, rows = self.plan.instructions, self.rows
         self.offsets, end = self._make_offsets()
-        self.calls = np.zeros((len(rows), len(steps), shares), np.int64)
+        self.calls = np.zeros((len(rows), len(steps), self.shares), np.int64)
         # Lists for now: NumPy takes single numbers slowly.
-        self._lists = [[self._begun(t, end) for t in range(shares)] for _ in rows]
+        self._lists, self._places = ([[[0] * end for _ in self._shares] for _ in rows] for _ in range(2))
+        self._begin()
         for i, step in enumerate(steps):
             if step.own:
                 for t, op in enumerate(step.own):
                     self._place(i, step, op, (t,))
             elif step.compiled and step.op.name != BARRIER:
                 self._place(i, step, step.op, self._shares)
-        self.words = words_apart(len(rows), shares, end)
-        self.words[...] = self._lists
-        self._lists = []
+        self.template, self.places = np.array(self._lists, np.int64), np.array(self._places, np.intp)
+        del self._lists, self._places
+
+    def addresses(self, memory: Memory, squares: Any) -> Any:
+        """The words, with the addresses that they have in this memory."""
+        found = [0]
+        for kind, *which in self.bases:
+            if kind == "pack":  # at the end of what there is
+                scratch = memory.scratch[which[0]]
+                found.append(address_of(scratch) + scratch.nbytes - PACK_BYTES)
+            else:
+                array: Any = squares if kind == "squares" else getattr(memory, kind)
+                for key in which:
+                    array = array[key]
+                found.append(address_of(array))
+        words = words_apart(*self.template.shape)
+        np.add(self.template, np.array(found, np.int64)[self.places], out=words)
+        return words
 
     def _make_offsets(self) -> tuple[Any, int]:
         """And the number of words in all."""
-        steps, end = self._plan.instructions, WORDS
+        steps, end = self.plan.instructions, WORDS
         offsets = [[0, 0, 0, 0] for _ in steps]
         for made, step in zip(offsets, steps, strict=True):
             if step.op.name == BARRIER:
@@ -107,12 +137,17 @@ class Placing:
                 end = numbers + len(spec.scalars)
         return np.array(offsets, np.int64).reshape(-1, 4), end
 
-    def _begun(self, t: int, end: int) -> list[int]:
-        scratch = self._memory.scratch[t]
-        at = address_of(scratch)
-        words = [0] * end
-        words[:3] = table.address("product", self._dtype), at, at + scratch.nbytes - PACK_BYTES
-        return words
+    def _begin(self) -> None:
+        """What stands before all instructions: the product, scratch memory, and that for the product's own use."""
+        product = table.address("product", self._dtype)
+        for t in self._shares:
+            scratch, pack = self._base("scratch", t), self._base("pack", t)
+            for lists, places in zip(self._lists, self._places, strict=True):
+                lists[t][0] = product
+                places[t][1:3] = scratch, pack
+
+    def _base(self, *key: Any) -> int:
+        return self._bases.setdefault(key, len(self._bases) + 1)
 
     # ---- one instruction --------------------------------------------------------------------------------------------
 
@@ -143,7 +178,7 @@ class Placing:
     def _bounds(self, step: Instruction) -> Bounds:
         """What each share does of it: rows, elements counted from the first array's own start, inputs."""
         if step.split == "rows":
-            return self.row_bounds
+            return self._row_bounds
         shares = [(0, 1), *[(0, 0)] * (len(self._shares) - 1)]
         if step.split == "elements":
             b = step.op.args[0]
@@ -156,7 +191,7 @@ class Placing:
             dw = step.op.args[2]
             assert dw is not None
             shares = share_bounds(int(dw.shape[0]), len(shares), TALL)
-        return [shares] * len(self._rows)
+        return [shares] * len(self.rows)
 
     def _place_sizes(
         self,
@@ -169,11 +204,11 @@ class Placing:
     ) -> None:
         """Sizes of an instruction; "R" is what the arena has room for, any other letter the rows of the batch."""
         cut = _CUT_LETTERS.get(split)
-        for n, lists, of_shares in zip(self._rows, self._lists, bounds, strict=True):
-            of_batch = {"R": self._plan.program.arena_rows(n)}
+        for n, lists, of_shares in zip(self.rows, self._lists, bounds, strict=True):
+            of_batch = {"R": self.plan.program.arena_rows(n)}
             given = (sizes.get(letter, 0) for letter in letters)
             whole = [of_batch.get(s, n) if isinstance(s, str) else s for s in given]
-            whole.append(self._data.sparse)
+            whole.append(self.data.sparse)
             for t in shares:
                 lists[t][word : word + len(whole)] = whole
                 if cut in letters:
@@ -186,21 +221,21 @@ class Placing:
         assert b is not None
         bounds = [(0, 0)] * len(self._shares)
         for t in shares:
-            owned = (self._plan.apart if b.space.startswith("own ") else self._plan.owned)[t]
+            owned = (self.plan.apart if b.space.startswith("own ") else self.plan.owned)[t]
             both = [(max(low, b.offset), min(low + n, b.offset + b.width)) for low, n in owned]
             pieces = np.array([(low - b.offset, high - low) for low, high in both if low < high], np.int64)
             self._pieces.append(pieces)
             bounds[t] = 0, len(pieces)
             for lists in self._lists:
                 lists[t][word : word + 2] = len(pieces), address_of(pieces)
-        return [bounds] * len(self._rows)
+        return [bounds] * len(self.rows)
 
     def _adds_nothing(self, op: Op, v: int) -> bool:
         """Whether this adds the part of a share that has no rows in this variant, and so has not filled it."""
         part = op.args[1] if op.name == "combine" else None
         if part is None:
             return False
-        low, high = self.row_bounds[v][int(part.space[5:])]
+        low, high = self._row_bounds[v][int(part.space[5:])]
         return low >= high
 
     def _place_number(self, word: int, keyword: str, source: str | float, shares: Sequence[int]) -> None:
@@ -220,8 +255,7 @@ class Placing:
         self, word: int, b: Buffer, step: Instruction, k: int, bounds: Bounds, shares: Sequence[int]
     ) -> None:
         """The address of one array for each share, or what the interpreter makes of it."""
-        memory, space = self._memory, b.space
-        stride = self._stride(b, step, k)
+        space, stride = b.space, self._stride(b, step, k)
         if space in self._columns:
             self.moving[word] = self._columns[space], b.offset * self._size + bounds[0][0][0] * stride
         elif space == "order":
@@ -229,30 +263,31 @@ class Placing:
         elif space in BASES or space.startswith("source "):
             self._place_data(word, b, step, stride, bounds, shares)
         elif space in ("sums", "hidden"):
-            column = b.offset + (len(self._plan.program.sums) if space == "hidden" else 0)
+            column = b.offset + (len(self.plan.program.sums) if space == "hidden" else 0)
             self._fix(word, shares, Fix.SUMS, column)
         elif space == "squares":
-            at = address_of(self._squares)
-            self._put(word, [(t, at + (0 if b.shape else 8 * t)) for t in shares], 0, bounds)
+            at = self._base("squares")
+            self._put(word, [(t, at, 0 if b.shape else 8 * t) for t in shares], 0, bounds)
         elif space == "exchange":
-            self._put(word, [(t, address_of(memory.exchange)) for t in shares], stride, bounds, b.offset)
+            at = self._base("exchange")
+            self._put(word, [(t, at, 0) for t in shares], stride, bounds, b.offset)
         elif space == "arena":
-            self._put(word, self._of_shares(memory.arenas, shares), stride, bounds, b.offset)
+            self._put(word, self._of_shares("arenas", shares=shares), stride, bounds, b.offset)
         else:
-            self._put(word, [(t, self._in_flat(b, step, k, t)) for t in shares], stride, bounds)
+            self._put(word, [(t, *self._in_flat(b, step, k, t)) for t in shares], stride, bounds)
 
     def _place_data(
         self, word: int, b: Buffer, step: Instruction, stride: int, bounds: Bounds, shares: Sequence[int]
     ) -> None:
         """Rows of the job: as they stand, all of them as a source to gather from, or gathered."""
         name, by_rows = b.space.removeprefix("source "), step.split == "rows"
-        row_bytes, base = int(getattr(self._data, name)), BASES.index(name)
+        row_bytes, base = int(getattr(self.data, name)), BASES.index(name)
         if not row_bytes:
             return
         if name != b.space:
             self._fix(word, shares, Fix.WHOLE, base)
-        elif self._data.ordered and name != "output":
-            starts = self._of_shares(self._memory.staged[name], shares)
+        elif self.data.ordered and name != "output":
+            starts = self._of_shares("staged", name, shares=shares)
             self._put(word, starts, row_bytes if by_rows else stride, bounds)
         elif by_rows:
             self._fix(word, shares, Fix.ROWS, base, row_bytes)
@@ -260,20 +295,19 @@ class Placing:
             for t in shares:
                 self._fix(word, (t,), Fix.BATCH, base, row_bytes, bounds[0][t][0] * stride)
 
-    def _of_shares(self, arrays: Sequence[Any], shares: Iterable[int]) -> list[tuple[int, int]]:
+    def _of_shares(self, *array: Any, shares: Iterable[int]) -> list[tuple[int, int, int]]:
         """Where the arrays of the shares begin: each has its own in a plan by features, else all have the first."""
-        return [(t, address_of(arrays[t if self._by_features else 0])) for t in shares]
+        return [(t, self._base(*array, t if self._by_features else 0), 0) for t in shares]
 
-    def _in_flat(self, b: Buffer, step: Instruction, k: int, t: int) -> int:
+    def _in_flat(self, b: Buffer, step: Instruction, k: int, t: int) -> tuple[int, int]:
         """Where an array begins among the flat ones, in a share's part of the gradient, or in memory of its own."""
-        memory = self._memory
         part = int(b.space[5:]) if b.space.startswith("part ") else t if k in step.parts else 0
         if part:
             at = next(at + b.offset - low for low, n, at in self._part_starts if low <= b.offset < low + n)
-            return address_of(memory.parts[part - 1]) + at * self._size
+            return self._base("parts", part - 1), at * self._size
         space = b.space.removeprefix("own ")
-        flat = memory.own[t] if self._apart and space != b.space else memory.flat
-        return address_of(flat[space]) + b.offset * (8 if space == "state" else self._size)
+        start = b.offset * (8 if space == "state" else self._size)
+        return self._base("own", t, space) if self.is_apart and space != b.space else self._base("flat", space), start
 
     def _stride(self, b: Buffer, step: Instruction, k: int) -> int:
         """How many bytes further into the array a share begins for each of its bounds' units."""
@@ -285,12 +319,15 @@ class Placing:
             return (1, 0, int(b.shape[-1]))[k] * self._size
         return 0
 
-    def _put(self, word: int, starts: Iterable[tuple[int, int]], stride: int, bounds: Bounds, columns: int = 0) -> None:
-        """Addresses: of each share a start, so many columns of the arena from there, and what its bounds come to."""
-        for t, start in starts:
-            for lists, of_shares, column_bytes in zip(self._lists, bounds, self._column_bytes, strict=True):
-                lists[t][word] = start + columns * column_bytes + of_shares[t][0] * stride
+    def _put(
+        self, word: int, starts: Iterable[tuple[int, int, int]], stride: int, bounds: Bounds, columns: int = 0
+    ) -> None:
+        """Addresses: of each share a base and bytes from there, columns of the arena, and what its bounds come to."""
+        for t, base, start in starts:
+            for v, column_bytes in enumerate(self._column_bytes):
+                self._lists[v][t][word] = start + columns * column_bytes + bounds[v][t][0] * stride
+                self._places[v][t][word] = base
 
     def _fix(self, word: int, shares: Iterable[int], kind: Fix, p: int = 0, q: int = 0, extra: int = 0) -> None:
         for t in shares:
-            self.fixes[t].append((word, int(kind), p, q, extra))
+            self._fixes[t].append((word, int(kind), p, q, extra))

@@ -22,6 +22,7 @@ from .interpreter import address as interpreter_address
 from .jobs import Data, data_of, gather_ops
 from .memory import Memory, words_apart
 from .pace import AWAKE
+from .placing import Placing
 from .plan import Plan, make_plan
 from .population_driver import C, Part, Row, drive
 
@@ -36,10 +37,10 @@ BINDINGS = 256  # kept ready at most; each is some kilobytes
 class RowBinding(Binding):
     """Tables in which the flat arrays, the scalars and the key are those of whatever model has its turn."""
 
-    def __init__(self, *args: Any, columns: dict[str, int]) -> None:
+    def __init__(self, placed: Placing, memory: Memory, columns: dict[str, int]) -> None:
         """`columns` of the table of models, by the name of a flat array or a scalar."""
-        super().__init__(*args, columns=columns)
-        words = {w: (columns[name], 0) for w, name in self.placed.named} | self.placed.moving
+        super().__init__(placed, memory)
+        words = {w: (columns[name], 0) for w, name in placed.named} | placed.moving
         self.patches = np.array([(w, *of) for w, of in sorted(words.items())], np.int64).reshape(-1, 3)
 
     def ready(self, job: PopulationJob, kind: Kind) -> None:
@@ -221,7 +222,8 @@ class PopulationRunner:
         if found is None or found.plan is not plan:
             if len(lane.bindings) >= BINDINGS:
                 lane.bindings.clear()
-            found = lane.bindings[key] = RowBinding(plan, variants, 1, kind.data, lane.memory, columns=self._columns)
+            placed = Placing(plan, variants, 1, kind.data, columns=self._columns)
+            found = lane.bindings[key] = RowBinding(placed, lane.memory, self._columns)
         return found
 
 

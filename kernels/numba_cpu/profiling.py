@@ -190,7 +190,7 @@ class Clocks:
     """
 
     def __init__(self, binding: Binding, program: Program) -> None:
-        calls = binding.placed.calls
+        calls = binding.calls
         self.owners = [_owner(step.op, program) for step in binding.plan.instructions]
         _, instructions, shares = calls.shape
         wide = -(-instructions // LINE) * LINE + LINE

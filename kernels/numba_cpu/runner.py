@@ -21,6 +21,7 @@ from .interpreter import H, execute, prepare, repeated
 from .jobs import Span, data_of, gather_ops, result_of
 from .memory import Memory
 from .pace import AWAKE
+from .placing import Placing
 from .plan import ONE_AT_A_TIME, is_compiled, make_plan
 from .search import SplitSearch, is_independent
 
@@ -37,6 +38,7 @@ SHARE_FLOPS = 100_000  # what a share has to do in a step: with less, waiting fo
 LONG = 32  # steps from which on it pays to copy columns of weights to memory of their share's own, and back
 BRIEF = 20e-6  # what is over sooner keeps the GIL: giving it up and taking it back would cost as much again
 CAUTION = 8  # times as long as usual: first steps touch memory for the first time, and may have to share their cores
+PLACINGS = 8  # kept ready for other runners of the same Program at most; each is some ten kilobytes
 PER_OP = 2e-6  # seconds
 SPEED = 5e10  # floating-point operations per second of one core, roughly
 BANDWIDTH = 1e10  # bytes per second, likewise
@@ -54,7 +56,9 @@ class NumbaRunner:
         self._split = SplitSearch(self) if is_independent(program) else None
         self._memory = Memory({}, [], [], {}, backend.empty(0, program.dtype), [], [])
         self._bindings: dict[Any, Binding] = {}
-        self._costs: dict[int, float] = {}
+        # What follows from the Program alone is known to all its runners.
+        self._placings: dict[Any, Placing] = program.notes.setdefault("numba placings", {})
+        self._costs: dict[int, float] = program.notes.setdefault("numba seconds", {})
         self._idle_with: tuple[tuple[float, ...], frozenset[int]] | None = None  # the last numbers, and what they idle
         self._timed: TimedRunner | None = None
         self._population: PopulationRunner | None = None
@@ -247,18 +251,29 @@ class NumbaRunner:
         if found is None:
             if shares > 1:
                 prepare()  # with the first job of a kind, not in the midst of a later one
-            gathered = gather_ops(job)
-            plan = make_features_plan(self.program, shares, idle, size, gathered) or make_plan(
-                self.program, shares, idle, cut=watched, gathered=gathered
-            )
-            apart = bool(plan.owned) and long and not watched
+            placed = self._placed(key, job)
             moved = True  # also where memory runs out halfway
             try:
-                moved = self._memory.grow(self.backend, plan, size, shares, data, apart)
+                moved = self._memory.grow(self.backend, placed.plan, size, shares, data, placed.is_apart)
             finally:
                 if moved:
                     self._bindings.clear()
-            found = self._bindings[key] = Binding(plan, variants, shares, data, self._memory, apart=apart)
+            found = self._bindings[key] = Binding(placed, self._memory)
+        return found
+
+    def _placed(self, key: Any, job: Job) -> Placing:
+        """Plan and tables for jobs of this kind."""
+        found = self._placings.get(key)
+        if found is None:
+            variants, data, idle, shares, watched, long = key
+            gathered = gather_ops(job)
+            plan = make_features_plan(self.program, shares, idle, variants[0], gathered) or make_plan(
+                self.program, shares, idle, cut=watched, gathered=gathered
+            )
+            if len(self._placings) >= PLACINGS:
+                self._placings.clear()
+            apart = bool(plan.owned) and long and not watched
+            found = self._placings[key] = Placing(plan, variants, shares, data, apart=apart)
         return found
 
     def _shares(self, size: int) -> int:

@@ -6,6 +6,7 @@ assigns others, or unpickles an estimator, has them copied in before the next us
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 from operator import is_
@@ -18,6 +19,7 @@ from nnfast import layers, losses, optimizers
 from nnfast.buffers import realigned
 from nnfast.model import Model
 from nnfast.predictor import Predictor
+from nnfast.program import Program
 
 __all__ = ["Architecture", "Network", "scales"]
 
@@ -58,7 +60,15 @@ class Architecture(NamedTuple):
                 made.append(layers.Dropout(self.dropout))
             made.append(Dense(n_inputs, n_outputs, initializer="zeros"))
         loss = LOSSES[self.out_activation]()
-        return Model(made, loss=loss, backend=self.backend, dtype=self.dtype, rng=self.key)
+        model = Model(made, loss=loss, backend=self.backend, dtype=self.dtype, rng=self.key)
+        model._programs.alike = _programs_of(self._replace(backend=None, key=0))
+        return model
+
+
+@functools.lru_cache(16)
+def _programs_of(architecture: Architecture) -> dict[Any, Program]:
+    """Programs of such networks: a search, or a cross-validation, trains many that are alike."""
+    return {}
 
 
 def scales(out_activation: str, outputs: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""A plan made ready for the interpreter: its tables, laid out by `placing.py`, and the header that leads to them.
+"""A plan made ready for the interpreter: the tables of `placing.py` with addresses in them, and a header to find them.
 
 One binding serves all jobs with the same batch sizes and the same kinds of data; what changes from job to job (the
 arrays of the data, scalars, the key) is put in its place when the job begins, by `fill`.
@@ -40,7 +40,7 @@ class Binding:
         self.pace = Pace()
         self._squares = np.zeros(self.shares)
         self.calls = placed.calls.copy()  # a profile puts a clock around each
-        self._words = placed.addresses(memory, self._squares)
+        self._words = placed.words(memory, self._squares)
         self._make_header()
 
     # ---- what shares own, in memory of their own ---------------------------------------------------------------------

@@ -44,9 +44,9 @@ Bounds = list[list[tuple[int, int]]]  # by variant and share: first, and the one
 class Placing:
     """The tables of one plan, whatever memory they will be for: the same for all runners of the same Program.
 
-    template        words by variant and share; an address is counted from the start of what `places` says
-    places          of each word: 0, or 1 + a place among `bases`
-    bases           what there are addresses of, see `addresses`
+    template        words by variant and share; an address is counted from its origin
+    origin_of       of each word: 0, or 1 + a place among `origins`
+    origins         arrays of `Memory`, by attribute and keys; see `words`
     offsets         of each instruction: whether it is a barrier, and where its three kinds of words begin
     calls           by variant, instruction and share: the compiled op, 0 where there is nothing to do
     starts          the first row by variant and share
@@ -79,15 +79,15 @@ class Placing:
         self._column_bytes = [program.arena_rows(n) * self._size for n in rows]
         self._pieces: list[Any] = []  # kept alive
         self._fixes: list[list[tuple[int, ...]]] = [[] for _ in range(shares)]
-        self._bases: dict[tuple[Any, ...], int] = {}
+        self._origins: dict[tuple[Any, ...], int] = {}
         self.named: list[tuple[int, str]] = []
         self.moving: dict[int, tuple[int, int]] = {}
         self._lay_out()
-        self.bases = list(self._bases)
+        self.origins = list(self._origins)
         self.fixes = np.array(self._fixes, np.int64).reshape(shares, -1, 5)
         self.starts = np.array([[low for low, _ in bounds] for bounds in self._row_bounds], np.int64)
         self.spans = {cut: spans_of(plan, cut=cut) for cut in (False, True)}
-        for shared in (self.template, self.places, self.offsets, self.calls, self.fixes, self.starts):
+        for shared in (self.template, self.origin_of, self.offsets, self.calls, self.fixes, self.starts):
             shared.flags.writeable = False
 
     def _lay_out(self) -> None:
@@ -95,7 +95,7 @@ class Placing:
         self.offsets, end = self._make_offsets()
         self.calls = np.zeros((len(rows), len(steps), self.shares), np.int64)
         # Lists for now: NumPy takes single numbers slowly.
-        self._lists, self._places = ([[[0] * end for _ in self._shares] for _ in rows] for _ in range(2))
+        self._lists, self._origin_of = ([[[0] * end for _ in self._shares] for _ in rows] for _ in range(2))
         self._begin()
         for i, step in enumerate(steps):
             if step.own:
@@ -103,13 +103,13 @@ class Placing:
                     self._place(i, step, op, (t,))
             elif step.compiled and step.op.name != BARRIER:
                 self._place(i, step, step.op, self._shares)
-        self.template, self.places = np.array(self._lists, np.int64), np.array(self._places, np.intp)
-        del self._lists, self._places
+        self.template, self.origin_of = np.array(self._lists, np.int64), np.array(self._origin_of, np.intp)
+        del self._lists, self._origin_of
 
-    def addresses(self, memory: Memory, squares: Any) -> Any:
-        """The words, with the addresses that they have in this memory."""
+    def words(self, memory: Memory, squares: Any) -> Any:
+        """The words with the addresses that they have in this memory, for one binding to fill."""
         found = [0]
-        for kind, *which in self.bases:
+        for kind, *which in self.origins:
             if kind == "pack":  # at the end of what there is
                 scratch = memory.scratch[which[0]]
                 found.append(address_of(scratch) + scratch.nbytes - PACK_BYTES)
@@ -119,7 +119,7 @@ class Placing:
                     array = array[key]
                 found.append(address_of(array))
         words = words_apart(*self.template.shape)
-        np.add(self.template, np.array(found, np.int64)[self.places], out=words)
+        np.add(self.template, np.array(found, np.int64)[self.origin_of], out=words)
         return words
 
     def _make_offsets(self) -> tuple[Any, int]:
@@ -141,13 +141,13 @@ class Placing:
         """What stands before all instructions: the product, scratch memory, and that for the product's own use."""
         product = table.address("product", self._dtype)
         for t in self._shares:
-            scratch, pack = self._base("scratch", t), self._base("pack", t)
-            for lists, places in zip(self._lists, self._places, strict=True):
+            scratch, pack = self._origin("scratch", t), self._origin("pack", t)
+            for lists, origin_of in zip(self._lists, self._origin_of, strict=True):
                 lists[t][0] = product
-                places[t][1:3] = scratch, pack
+                origin_of[t][1:3] = scratch, pack
 
-    def _base(self, *key: Any) -> int:
-        return self._bases.setdefault(key, len(self._bases) + 1)
+    def _origin(self, *key: Any) -> int:
+        return self._origins.setdefault(key, len(self._origins) + 1)
 
     # ---- one instruction --------------------------------------------------------------------------------------------
 
@@ -266,10 +266,10 @@ class Placing:
             column = b.offset + (len(self.plan.program.sums) if space == "hidden" else 0)
             self._fix(word, shares, Fix.SUMS, column)
         elif space == "squares":
-            at = self._base("squares")
+            at = self._origin("squares")
             self._put(word, [(t, at, 0 if b.shape else 8 * t) for t in shares], 0, bounds)
         elif space == "exchange":
-            at = self._base("exchange")
+            at = self._origin("exchange")
             self._put(word, [(t, at, 0) for t in shares], stride, bounds, b.offset)
         elif space == "arena":
             self._put(word, self._of_shares("arenas", shares=shares), stride, bounds, b.offset)
@@ -297,20 +297,22 @@ class Placing:
 
     def _of_shares(self, *array: Any, shares: Iterable[int]) -> list[tuple[int, int, int]]:
         """Where the arrays of the shares begin: each has its own in a plan by features, else all have the first."""
-        return [(t, self._base(*array, t if self._by_features else 0), 0) for t in shares]
+        return [(t, self._origin(*array, t if self._by_features else 0), 0) for t in shares]
 
     def _in_flat(self, b: Buffer, step: Instruction, k: int, t: int) -> tuple[int, int]:
         """Where an array begins among the flat ones, in a share's part of the gradient, or in memory of its own."""
         part = int(b.space[5:]) if b.space.startswith("part ") else t if k in step.parts else 0
         if part:
             at = next(at + b.offset - low for low, n, at in self._part_starts if low <= b.offset < low + n)
-            return self._base("parts", part - 1), at * self._size
+            return self._origin("parts", part - 1), at * self._size
         space = b.space.removeprefix("own ")
         start = b.offset * (8 if space == "state" else self._size)
-        return self._base("own", t, space) if self.is_apart and space != b.space else self._base("flat", space), start
+        return self._origin("own", t, space) if self.is_apart and space != b.space else self._origin(
+            "flat", space
+        ), start
 
     def _stride(self, b: Buffer, step: Instruction, k: int) -> int:
-        """How many bytes further into the array a share begins for each of its bounds' units."""
+        """How many bytes further into the array a share begins for each unit of its bounds."""
         if step.split == "rows":
             return b.width * self._size if "N" in b.shape else 0
         if step.split == "elements":
@@ -322,11 +324,11 @@ class Placing:
     def _put(
         self, word: int, starts: Iterable[tuple[int, int, int]], stride: int, bounds: Bounds, columns: int = 0
     ) -> None:
-        """Addresses: of each share a base and bytes from there, columns of the arena, and what its bounds come to."""
-        for t, base, start in starts:
+        """Addresses: of each share an origin and bytes from there, columns of the arena, and what bounds come to."""
+        for t, origin, start in starts:
             for v, column_bytes in enumerate(self._column_bytes):
                 self._lists[v][t][word] = start + columns * column_bytes + bounds[v][t][0] * stride
-                self._places[v][t][word] = base
+                self._origin_of[v][t][word] = origin
 
     def _fix(self, word: int, shares: Iterable[int], kind: Fix, p: int = 0, q: int = 0, extra: int = 0) -> None:
         for t in shares:

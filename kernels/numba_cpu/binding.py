@@ -117,13 +117,6 @@ class Binding:
             H.LENT_AT: self._lent,
         }.items():
             h[at] = address_of(array)
-        scalars = {name: i for i, name in enumerate(self.plan.program.scalars)}
-        self._scalar_words = np.array([w for w, name in placed.named if name in scalars], np.intp)
-        self._scalar_places = np.array([scalars[name] for _, name in placed.named if name in scalars], np.intp)
-        self._key_words = np.array([w for w, name in placed.named if name == "key"], np.intp)
-        unknown = {name for _, name in placed.named} - {"key", *scalars}
-        if unknown:
-            raise LookupError(f"scalars that the program does not name: {sorted(unknown)}")
 
     def fill(self, job: Job, batch_size: int, batches: int) -> np.ndarray[Any, Any]:
         """Put a job's arrays and numbers in their places; returns the (shares, steps, columns) array for its sums."""
@@ -150,8 +143,9 @@ class Binding:
         if numbers != self._numbers:
             self._numbers = None  # until all are in their places
             values = np.frombuffer(numbers[0], np.int64)
-            self._words[:, :, self._scalar_words] = values[self._scalar_places]
-            self._words[:, :, self._key_words] = table.number_bits("key", job.key)
+            placed = self.placed
+            self._words[:, :, placed.scalar_words] = values[placed.scalar_places]
+            self._words[:, :, placed.key_words] = table.number_bits("key", job.key)
             self._numbers = numbers
         return sums
 

@@ -52,6 +52,8 @@ class Placing:
     starts          the first row by variant and share
     fixes           of each share: (word, kind of `Fix`, three numbers)
     named           words of a scalar of the program or of the key, which come with the job
+    scalar_words    those of scalars, and in `scalar_places` where each stands in `Job.scalars`
+    key_words       those of the key
     moving          words of the flat arrays in `columns`: (column, bytes from the start of the array)
     """
 
@@ -87,6 +89,7 @@ class Placing:
         self.fixes = np.array(self._fixes, np.int64).reshape(shares, -1, 5)
         self.starts = np.array([[low for low, _ in bounds] for bounds in self._row_bounds], np.int64)
         self.spans = {cut: spans_of(plan, cut=cut) for cut in (False, True)}
+        self._place_named()
         for shared in (self.template, self.origin_of, self.offsets, self.calls, self.fixes, self.starts):
             shared.flags.writeable = False
 
@@ -179,7 +182,7 @@ class Placing:
         """What each share does of it: rows, elements counted from the first array's own start, inputs."""
         if step.split == "rows":
             return self._row_bounds
-        shares = [(0, 1), *[(0, 0)] * (len(self._shares) - 1)]
+        shares = [(0, 1), *[(0, 0)] * (self.shares - 1)]
         if step.split == "elements":
             b = step.op.args[0]
             assert b is not None
@@ -190,7 +193,7 @@ class Placing:
         elif step.split == "inputs":
             dw = step.op.args[2]
             assert dw is not None
-            shares = share_bounds(int(dw.shape[0]), len(shares), TALL)
+            shares = share_bounds(int(dw.shape[0]), self.shares, TALL)
         return [shares] * len(self.rows)
 
     def _place_sizes(
@@ -219,7 +222,7 @@ class Placing:
         """How many pieces of an op's arrays each share owns, and the address of their list, counted from its start."""
         b = op.args[0]
         assert b is not None
-        bounds = [(0, 0)] * len(self._shares)
+        bounds = [(0, 0)] * self.shares
         for t in shares:
             owned = (self.plan.apart if b.space.startswith("own ") else self.plan.owned)[t]
             both = [(max(low, b.offset), min(low + n, b.offset + b.width)) for low, n in owned]
@@ -248,6 +251,15 @@ class Placing:
             self._fix(word, shares, _RUN_FIXES[source])
         elif 0 in shares:
             self.named.append((word, source))
+
+    def _place_named(self) -> None:
+        scalars = {name: i for i, name in enumerate(self.plan.program.scalars)}
+        self.scalar_words = np.array([w for w, name in self.named if name in scalars], np.intp)
+        self.scalar_places = np.array([scalars[name] for _, name in self.named if name in scalars], np.intp)
+        self.key_words = np.array([w for w, name in self.named if name == "key"], np.intp)
+        unknown = {name for _, name in self.named} - {"key", *scalars}
+        if unknown:
+            raise LookupError(f"scalars that the program does not name: {sorted(unknown)}")
 
     # ---- one array --------------------------------------------------------------------------------------------------
 
@@ -307,9 +319,8 @@ class Placing:
             return self._origin("parts", part - 1), at * self._size
         space = b.space.removeprefix("own ")
         start = b.offset * (8 if space == "state" else self._size)
-        return self._origin("own", t, space) if self.is_apart and space != b.space else self._origin(
-            "flat", space
-        ), start
+        own = self.is_apart and space != b.space
+        return self._origin("own", t, space) if own else self._origin("flat", space), start
 
     def _stride(self, b: Buffer, step: Instruction, k: int) -> int:
         """How many bytes further into the array a share begins for each unit of its bounds."""

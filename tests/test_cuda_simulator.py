@@ -256,6 +256,7 @@ FAULT_TEXTS = {
     "f_misaligned": r"address 0x\w+ is not a multiple of 16 \(faults.cu:\d+\)",
     "f_null": r"null pointer \(faults.cu:\d+\)|thread \d+: no access to address 0x",
     "f_far_away": r"thread \d+: no access to address 0x",
+    "f_beyond_addresses": r"thread \d+: no access to (address 0x|an address outside of the address space)",
     "f_shared_index": r"index 32 lies outside of the array \(faults.cu:\d+\)",
     "f_division": r"division by zero \(faults.cu:\d+\)",
 }

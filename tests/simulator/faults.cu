@@ -58,8 +58,14 @@ extern "C" __global__ void __launch_bounds__(64) f_null(const Fault a) {
     out[threadIdx.x] = 1;
 }
 
+// Downwards, as `out` may lie anywhere, close to the end of the address space too.
 extern "C" __global__ void __launch_bounds__(64) f_far_away(const Fault a) {
-    a.out[index(threadIdx.x) + (index(a.wrong) << 40)] = 1;
+    a.out[index(threadIdx.x) - (index(a.wrong) << 40)] = 1;
+}
+
+// 2^53 bytes away: x86-64 refuses such an address before it is looked up, and does not name it.
+extern "C" __global__ void __launch_bounds__(64) f_beyond_addresses(const Fault a) {
+    a.out[index(threadIdx.x) + (index(a.wrong) << 50)] = 1;
 }
 
 extern "C" __global__ void __launch_bounds__(64) f_shared_index(const Fault a) {

@@ -391,6 +391,10 @@ class Guard {
                 if (SIGNALS[i] == signal) sigaction(signal, &before_[i], nullptr);
             return;
         }
+#if defined(SI_KERNEL)
+        if (info->si_code == SI_KERNEL)  // the processor refused it unseen, and si_addr is 0
+            fault("thread %d: no access to an address outside of the address space", m.current);
+#endif
         fault("thread %d: no access to address %p", m.current, info->si_addr);
     }
     static constexpr int SIGNALS[2] = {SIGSEGV, SIGBUS};

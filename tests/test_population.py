@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -180,6 +181,7 @@ def test_row_orders_are_those_of_numpy(monkeypatch):
     orders = pytest.importorskip("nnfast.kernels.numba_cpu.orders")
     keys = np.random.default_rng(0).integers(0, 2**64, 40, dtype=np.uint64)
     epochs = np.array([*range(38), 2**62, 2**63 - 1], np.int64)
+    monkeypatch.setattr(orders, "WORTH_LOADING", 0)
     for count in (1, 2, 3, 8, 9, 1000):
         drawn = [permutation(int(k), int(e), count) for k, e in zip(keys, epochs, strict=True)]
         found = orders.row_orders(keys, epochs, count)
@@ -188,6 +190,20 @@ def test_row_orders_are_those_of_numpy(monkeypatch):
     monkeypatch.setattr(orders, "_is_numpys", lambda: False)  # a NumPy that draws otherwise
     assert orders.row_orders(keys, epochs, 3) is None
     assert np.array_equal(row_orders(nn.get_backend("numba"), keys, epochs, 1000), drawn)
+
+
+def test_few_row_orders_are_left_to_numpy_until_they_add_up(monkeypatch):
+    orders = pytest.importorskip("nnfast.kernels.numba_cpu.orders")
+    monkeypatch.setattr(orders, "_asked", 0)
+    monkeypatch.setattr(orders, "WORTH_LOADING", 3 * (orders.PER_ORDER + 10))
+    compiled = functools.cache(orders._compiled.__wrapped__)  # as in a process that has not loaded it
+    monkeypatch.setattr(orders, "_compiled", compiled)
+    key, epoch = np.array([7], np.uint64), np.array([0])
+    drawn = [orders.row_orders(key, epoch, 10) is not None for _ in range(3)]
+    assert drawn == [False, False, orders.COMPILED]
+    assert compiled.cache_info().currsize == orders.COMPILED
+    monkeypatch.setattr(orders, "_asked", 0)  # once loaded, it draws the fewest too
+    assert (orders.row_orders(key, epoch, 10) is not None) == orders.COMPILED
 
 
 # ---- single models --------------------------------------------------------------------------------------------------

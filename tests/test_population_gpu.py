@@ -82,7 +82,8 @@ def test_more_models_take_no_more_launches(gpu, monkeypatch):
     assert min(counts[0]) > 0
 
 
-def test_row_orders_are_drawn_for_all_models_at_once(gpu):
+def test_row_orders_are_drawn_for_all_models_at_once(gpu, monkeypatch):
+    monkeypatch.setattr(pytest.importorskip("nnfast.kernels.numba_cpu.orders"), "WORTH_LOADING", 0)
     keys, epochs = np.arange(5, dtype=np.uint64) << np.uint64(40), np.arange(5)
     drawn = [permutation(int(k), int(e), 50) for k, e in zip(keys, epochs, strict=True)]
     found = gpu.row_orders(keys, epochs, 50)

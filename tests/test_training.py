@@ -74,12 +74,13 @@ def test_row_orders_are_the_same_whoever_draws_them_and_however_many_at_once(bac
         drawn.append(row_orders(*given))
         return drawn[-1]
 
-    monkeypatch.setattr("nnfast.training.run.row_orders", drawing)
-    monkeypatch.setattr("nnfast.training.run.WORTH_LOADING", np.inf)  # all by NumPy
-    expected = fit(classifier(backend=backend), epochs=20)
-    drawn.clear()
+    with monkeypatch.context() as numpys:
+        numpys.setattr("nnfast.training.orders.row_orders", lambda backend, *given: row_orders(None, *given))
+        expected = fit(classifier(backend=backend), epochs=20)
+    monkeypatch.setattr("nnfast.training.orders.row_orders", drawing)
     monkeypatch.setattr("nnfast.training.run.JOB_SECONDS", seconds)
-    monkeypatch.setattr("nnfast.training.run.WORTH_LOADING", 0)
+    if backend == "numba":
+        monkeypatch.setattr("nnfast.kernels.numba_cpu.orders.WORTH_LOADING", 0)
     model = classifier(backend=backend)
     assert fit(model, epochs=20) == expected
     np.testing.assert_array_equal(np.concatenate(drawn), [permutation(model._key, e, len(X)) for e in range(20)])

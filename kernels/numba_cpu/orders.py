@@ -2,7 +2,8 @@
 
 NumPy draws them from Philox4x64-10 (Salmon et al. 2011) by Fisher and Yates's shuffle: the place to exchange a row
 with is the lowest bits of half a number, drawn again where they are too large. NumPy promises no stream for ever, so
-the first use compares; where another version of it draws otherwise, `row_orders` says None.
+the first use compares; where another version of it draws otherwise, `row_orders` says None. So it does as long as a
+process has asked for few: loading what is compiled takes longer than NumPy takes to draw them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ M0, M1 = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 W0, W1 = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 LOW = 0xFFFFFFFF
 SECONDS = 4e-9  # per row, roughly
+WORTH_LOADING = 100_000  # row numbers, in all
+PER_ORDER = 2_000  # as many more as NumPy could draw in the time in which it readies a generator
 CHECKED = (1, 2, 3, 50, 1000)  # rows of the permutations that are compared
 
 SIGNATURE = types.void(types.CPointer(types.int64), types.int64, types.int64)
@@ -40,10 +43,12 @@ COUNT, ROWS, COUNTER_AT, KEYS_AT, EPOCHS_AT, ORDERS_AT, STATES_AT = range(7)
 # The state of one executor: counter (four words), numbers drawn (four words).
 STATE = 16  # words, a cache line or two
 
+_asked = 0  # row numbers that this process has asked for
+
 
 def row_orders(keys: Any, epochs: Any, rows: int) -> Any:
-    """(len(keys), rows) int64: the row order of each key's epoch; None where NumPy draws them otherwise."""
-    if not COMPILED or not 0 < rows < LOW or not _is_numpys():
+    """(len(keys), rows) int64: the row order of each key's epoch; None where NumPy has to draw them, or better does."""
+    if not COMPILED or not 0 < rows < LOW or not _is_worth_loading(len(keys), rows) or not _is_numpys():
         return None
     return _drawn(keys, epochs, rows)
 
@@ -62,6 +67,12 @@ def _drawn(keys: Any, epochs: Any, rows: int) -> Any:
     control = np.array([len(keys), rows, *addresses], np.int64)
     TEAM.work(executors, int(_compiled().address), address_of(control))
     return orders
+
+
+def _is_worth_loading(orders: int, rows: int) -> bool:
+    global _asked
+    _asked += orders * (PER_ORDER + rows)
+    return _asked >= WORTH_LOADING or bool(_compiled.cache_info().currsize)
 
 
 @functools.cache

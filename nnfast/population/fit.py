@@ -15,10 +15,10 @@ from nnfast.population.hooks import Hooks
 from nnfast.population.running import Measuring, make_job, run, tally_of
 from nnfast.population.varying import penalized
 from nnfast.progress import Progress
-from nnfast.random import row_orders
 from nnfast.training.batches import evaluation_rows
 from nnfast.training.fit import checkpoint_at
 from nnfast.training.interrupts import Interrupts
+from nnfast.training.orders import EpochOrders
 from nnfast.training.run import JOB_SECONDS, ORDER_ROWS
 from nnfast.validation import flag, integer
 
@@ -43,7 +43,7 @@ class PopulationRun:
         self.first_epochs = population._members.epochs.copy()
         self.stopped = False
         self._shuffled = shuffle and data.size < data.rows
-        self._last_order: tuple[Array, int, Array] | None = None
+        self._orders = EpochOrders(population.backend, data.rows)
         self._held: list[tuple[Array, Array]] = []  # sums and weights of the epoch that is not complete
         self._seconds = 0.0  # per step of all, in the last job
         self._warned = False
@@ -82,7 +82,9 @@ class PopulationRun:
         members, program = population._members, population._runner("train")[0]
         first, batch = divmod(self.steps, data.steps)
         epochs = (self.steps + steps - 1) // data.steps + 1 - first
-        order = self._order(models, first, epochs) if self._shuffled else None
+        order = None
+        if self._shuffled:
+            order = self._orders.draw(members.keys[models], self.first_epochs[models] + first, epochs)
         weights = np.ascontiguousarray(data.batch_weights(models, order, epochs)[:, batch : batch + steps])
         before = members.steps[models]
         job = make_job(
@@ -140,25 +142,6 @@ class PopulationRun:
         if size >= len(self.models):
             return [self.models]
         return [self.models[i : i + size] for i in range(0, len(self.models), size)]
-
-    def _order(self, models: Array, first: int, epochs: int) -> Array:
-        """(models, epochs, rows): each row order follows from the model's key and the number of its epoch alone.
-
-        That of the last epoch is kept, since a job may end in the midst of it.
-        """
-        orders = np.empty((len(models), epochs, self.data.rows), np.int64)
-        last, kept = self._last_order, 0
-        if last is not None and last[0] is models and last[1] == first:
-            orders[:, 0], kept = last[2], 1
-        if epochs > kept:
-            members, new = self.population._members, np.arange(first + kept, first + epochs)
-            numbers = (self.first_epochs[models][:, None] + new).reshape(-1)
-            drawn = row_orders(
-                self.population.backend, np.repeat(members.keys[models], len(new)), numbers, self.data.rows
-            )
-            orders[:, kept:] = drawn.reshape(len(models), len(new), -1)
-        self._last_order = (models, first + epochs - 1, orders[:, -1].copy()) if models is self.models else None
-        return orders
 
     def _warn(self, models: Array, nonfinite: Array) -> None:
         bad = nonfinite >= 0

@@ -16,8 +16,8 @@ import numpy as np
 
 from nnfast.errors import CheckpointError, NonFiniteWarning, StateError
 from nnfast.protocol import Aside, Job, Result
-from nnfast.random import row_orders
 from nnfast.training.batches import Data, make_job, normalisers, repeated, tally_of
+from nnfast.training.orders import EpochOrders
 from nnfast.training.tally import Tally
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ __all__ = ["ArrayRun", "Pauses", "Run", "Values", "begin_search", "expected_seco
 
 JOB_SECONDS = 0.1
 ORDER_ROWS = 4_000_000  # row numbers drawn for one job at most: 32 MB
-WORTH_LOADING = 100_000  # row numbers drawn at once; with fewer it takes longer to load what draws them fast,
-PER_ORDER = 2_000  # where each order counts as so many more
 
 Values = dict[str, np.ndarray[Any, Any]]
 
@@ -166,7 +164,7 @@ class ArrayRun(Run):
             self._guess = expected_seconds(runner, data.size)
         self._shuffled = shuffle and data.size < data.rows
         self.per_epoch = len(data.starts)
-        self._last_order: tuple[int, np.ndarray[Any, Any]] = -1, np.empty(0)  # with the number of its epoch
+        self._orders = EpochOrders(model.backend, data.rows)
 
     @property
     def epochs_done(self) -> int:
@@ -244,17 +242,9 @@ class ArrayRun(Run):
         return whole if whole > 0 else steps
 
     def order(self, first: int, end: int) -> np.ndarray[Any, Any]:
-        """Row orders of epochs first … end − 1 of this run; each depends on the model's key and the epoch alone."""
-        last, rows = self._last_order, self.data.rows
-        kept = int(last[0] == first)  # a job may end in the midst of an epoch
-        if kept and end == first + 1:
-            return last[1][None]
-        new = np.arange(first + kept, end) + self.first_epoch
-        backend = self.model.backend if len(new) * (PER_ORDER + rows) >= WORTH_LOADING else None
-        orders = row_orders(backend, np.full(len(new), self.model._key, np.uint64), new, rows)
-        if kept:
-            orders = np.concatenate([last[1][None], orders])
-        self._last_order = end - 1, orders[-1].copy()
+        """Row orders of epochs first … end − 1 of this run."""
+        key, number = np.array([self.model._key], np.uint64), np.array([self.first_epoch + first], np.int64)
+        orders: np.ndarray[Any, Any] = self._orders.draw(key, number, end - first)[0]
         return orders
 
     def _weights(self, order: Any, epochs: int) -> np.ndarray[Any, Any]:

@@ -20,10 +20,11 @@ modes = importlib.import_module("nnfast.kernels.numba_cpu.modes")
 runner = importlib.import_module("nnfast.kernels.numba_cpu.runner")
 table = importlib.import_module("nnfast.kernels.numba_cpu.table")
 share_bounds = importlib.import_module("nnfast.kernels.numba_cpu.memory").share_bounds
-products = importlib.import_module("nnfast.kernels.numba_cpu.products")
+tiles = importlib.import_module("nnfast.kernels.numba_cpu.tiles")
+wrappers = importlib.import_module("nnfast.kernels.numba_cpu.wrappers")
 VECTOR_BYTES = importlib.import_module("nnfast.kernels.numba_cpu.simd_width").VECTOR_BYTES
-TALL = products.TALL
-NARROW = products.WIDE * VECTOR_BYTES // 8  # columns of float64 for one share, where two are to have them
+TALL = tiles.TALL
+NARROW = tiles.WIDE * VECTOR_BYTES // 8  # columns of float64 for one share, where two are to have them
 
 pytestmark = pytest.mark.skipif(not modes.COMPILED, reason="programs are walked op by op")
 
@@ -490,7 +491,7 @@ def test_pieces_change_what_they_name_and_nothing_else(name, dtype, rng):
         flats[2] = None
     pieces = np.array([(3, 64), (100, 1), (101, 0), (130, 37), (400, 100)])
     numbers = np.array([table.number_bits(s, 3 if s == "step" else 0.25) for s in spec.scalars] or [0])
-    body = table.body_of(name, attributes)
+    body = wrappers.body_of(name, attributes)
     want = [None if a is None else a.copy() for a in flats]
     for first, size in pieces:
         cut = slice(first, first + size)

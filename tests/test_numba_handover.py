@@ -19,8 +19,8 @@ PREAMBLE = """
 import importlib, os, sys, threading, time
 import numba, numpy as np
 def part(name): return importlib.import_module(f"nnfast.kernels.numba_cpu.{name}")
-barriers, handover, teams = part("barrier"), part("handover"), part("team")
-barrier, carray, at_address = barriers.barrier, numba.carray, part("addresses").at_address
+handover, teams, words_apart = part("handover"), part("team"), part("addresses").words_apart
+barrier, carray, at_address = part("barrier").barrier, numba.carray, part("pointers").at_address
 @numba.cfunc(handover.SIGNATURE, nopython=True, nogil=True)
 def count(base, executors, executor):
     "Adds one to the word of this executor, has all meet in the middle, notes who saw anything else."
@@ -36,7 +36,7 @@ class Counting:
     "A team, and how many jobs each of its executors has done."
     def __init__(self, n):
         self.team, self.n = teams.Team(), n
-        self.state, self.words = barriers.barrier_state(), np.zeros(2048, np.int64)
+        self.state, self.words = words_apart(1), np.zeros(2048, np.int64)
         self.words[0] = self.state.ctypes.data
     def run(self):
         self.state[0] = 0

@@ -13,6 +13,7 @@ from nnfast.testing import assert_parity
 pytest.importorskip("numba")
 eager = importlib.import_module("nnfast.kernels.numba_cpu.eager")
 table = importlib.import_module("nnfast.kernels.numba_cpu.table")
+wrappers = importlib.import_module("nnfast.kernels.numba_cpu.wrappers")
 
 SIZES = [0, 1, 7, 15, 16, 17, 63, 64, 129, 1031, 9001]
 GUARD = 64
@@ -147,7 +148,7 @@ def test_gather_labels(count, rng):
     source = rng.integers(-(2**62), 2**62, 1000)
     order = rng.permutation(1000)[:count]
     rows, untouched = fenced(np.full(count, -1))
-    table.body_of("gather_labels")(order, source, rows)  # it has no array of a working dtype to be called by
+    wrappers.body_of("gather_labels")(order, source, rows)  # it has no array of a working dtype to be called by
     assert_parity(rows, source[order])
     untouched()
 

@@ -22,6 +22,7 @@ from nnfast.errors import OptionError
 
 pytest.importorskip("numba")
 barriers = importlib.import_module("nnfast.kernels.numba_cpu.barrier")
+words_apart = importlib.import_module("nnfast.kernels.numba_cpu.addresses").words_apart
 modes = importlib.import_module("nnfast.kernels.numba_cpu.modes")
 teams = importlib.import_module("nnfast.kernels.numba_cpu.team")
 
@@ -29,6 +30,7 @@ PREAMBLE = """
 import functools, importlib, os, sys, threading, time
 import numpy as np
 barriers = importlib.import_module("nnfast.kernels.numba_cpu.barrier")
+words_apart = importlib.import_module("nnfast.kernels.numba_cpu.addresses").words_apart
 modes = importlib.import_module("nnfast.kernels.numba_cpu.modes")
 TEAM = importlib.import_module("nnfast.kernels.numba_cpu.team").TEAM
 def work(n=3):
@@ -435,7 +437,7 @@ ROUNDS = 200 if modes.PLAIN else 50_000
 
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_the_barrier_over_a_hundred_thousand_phases(team, n):
-    state, seen = barriers.barrier_state(), np.zeros(16 * n, np.int64)
+    state, seen = words_apart(1), np.zeros(16 * n, np.int64)
     rounds = ROUNDS if n < 4 else ROUNDS // 2
     with team.lend(n) as crew:
         assert crew.size == n
@@ -446,8 +448,8 @@ def test_the_barrier_over_a_hundred_thousand_phases(team, n):
 
 def test_the_barrier_waits_for_who_comes_late(team):
     """Long enough to get through spinning and yielding, to sleeping."""
-    state, order = barriers.barrier_state(), []
-    barriers.barrier(barriers.barrier_state(), 1, 1)  # compiled before the clock runs
+    state, order = words_apart(1), []
+    barriers.barrier(words_apart(1), 1, 1)  # compiled before the clock runs
 
     def call(executor):
         if executor == 2:
@@ -463,7 +465,7 @@ def test_the_barrier_waits_for_who_comes_late(team):
 
 def test_the_counter_lies_alone_in_its_cache_line():
     for _ in range(20):
-        state = barriers.barrier_state()
+        state = words_apart(1)
         assert state.dtype == np.int64
         assert state.nbytes >= 128
         assert state.ctypes.data % 128 == 0
@@ -480,11 +482,11 @@ os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 barrier = barriers.barrier
 {inspect.getsource(_meet)}
 meet = modes.jit(_meet)
-meet(barriers.barrier_state(), 1, 1, np.zeros(16, np.int64), 0)
+meet(words_apart(1), 1, 1, np.zeros(16, np.int64), 0)
 n, rounds, busy = map(int, sys.argv[1:])
 rounds = 20 if modes.PLAIN else rounds
 busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
-state, seen = barriers.barrier_state(), np.zeros(16 * n, np.int64)
+state, seen = words_apart(1), np.zeros(16 * n, np.int64)
 try:
     with TEAM.lend(n) as crew:
         crew.run(functools.partial(meet, state, crew.size, rounds, seen))

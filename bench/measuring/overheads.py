@@ -83,7 +83,7 @@ def _compiled_barriers(numba: Any) -> Callable[[Any, int], None]:
 
 def _barrier(meet: Callable[[Any, int], None], threads: int) -> float:
     """Seconds per barrier of so many threads, which do nothing in between."""
-    state = importlib.import_module("nnfast.kernels.numba_cpu.barrier").barrier_state()
+    state = importlib.import_module("nnfast.kernels.numba_cpu.addresses").words_apart(1)
     others = [Thread(target=meet, args=(state, threads)) for _ in range(threads - 1)]
     for other in others:
         other.start()

@@ -29,11 +29,13 @@ class NumbaBackend(ReferenceBackend):
 
     def unavailable(self) -> str | None:
         try:
-            import numba  # noqa: F401
+            from . import cache, settings
+            from .interpreter import is_kept
+
+            if settings.is_loaded() or not is_kept():
+                import numba  # noqa: F401
         except Exception as error:  # it refuses a NumPy that is newer than it knows, among other things
             return f"Numba cannot be imported ({error}); install one that fits: pip install --upgrade numba"
-        from . import cache
-
         cache.on_first_compile = _tell
         return None
 

@@ -14,25 +14,20 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from .addresses import at_address
 from .modes import jit
+from .pointers import at_address
 
 __all__ = [
-    *("LINE", "NAP", "add_one", "current_cpu", "let_others", "load", "nap", "now", "pause", "store", "swap"),
+    *("NAP", "add_one", "current_cpu", "let_others", "load", "nap", "now", "pause", "store", "swap"),
     "take_one",
 ]
 
-LINE = 128  # bytes: two cache lines of most processors, which fetch them in pairs; one of Apple's
 NAP = 50  # what `nap` is called with: µs
 
 if sys.platform == "win32":
-    import ctypes
+    from .helpers import provide
 
-    from llvmlite import binding
-
-    for _name in ("SwitchToThread", "Sleep", "QueryPerformanceCounter"):
-        _function = getattr(ctypes.windll.kernel32, _name)
-        binding.add_symbol(_name, ctypes.cast(_function, ctypes.c_void_p).value)
+    provide(("SwitchToThread", "Sleep", "QueryPerformanceCounter"))
     let_others = types.ExternalFunction("SwitchToThread", types.int32())
     nap = types.ExternalFunction("Sleep", types.void(types.uint32))
     NAP = 1  # ms; Windows knows nothing shorter

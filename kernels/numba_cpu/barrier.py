@@ -1,6 +1,6 @@
 """The barrier at which the executors of one job meet: a counter that only grows, and a wait that gives way.
 
-    state = barrier_state()                # one per job
+    state = words_apart(1)                 # one per job
     phase += 1; barrier(state, n, phase)   # compiled, by each of the n executors, with phase = 1, 2, …
 
 Whatever an executor wrote before the barrier, all see after it. Who waits spins for a moment, since the others are
@@ -14,24 +14,15 @@ import time
 from _thread import allocate_lock
 from typing import Any
 
-import numpy as np
-
-from .atomics import LINE, NAP, add_one, let_others, load, nap, pause
+from .atomics import NAP, add_one, let_others, load, nap, pause
 from .modes import PLAIN, jit
 
-__all__ = ["SPINS", "barrier", "barrier_state"]
+__all__ = ["SPINS", "YIELDS", "barrier"]
 
 # Pauses before the first system call, some 10 µs. On an overloaded machine every barrier costs them all: two threads on
 # one core took 51 µs per barrier with 2,000 of them, 11 µs with 400, 1.4 µs with none.
 SPINS = 400
 YIELDS = 5_000  # 1 to 2 ms where nobody else wants the processor, longer where somebody does
-
-
-def barrier_state() -> np.ndarray[Any, Any]:
-    """A counter at 0, alone in its cache line."""
-    raw = np.zeros(2 * LINE // 8, np.int64)
-    start = -raw.ctypes.data % LINE // 8
-    return raw[start : start + LINE // 8]
 
 
 def _wait_compiled(state: Any, n: int, phase: int) -> None:

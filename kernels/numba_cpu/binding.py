@@ -16,10 +16,9 @@ from nnfast.protocol import Buffer, Job
 
 from ..reference.runner import in_sums, view_of
 from . import table
-from .addresses import address_of
-from .barrier import barrier_state
+from .addresses import address_of, words_apart
 from .interpreter import H
-from .memory import Memory, words_apart
+from .memory import Memory
 from .pace import Pace
 from .placing import BASES, Placing
 
@@ -100,7 +99,7 @@ class Binding:
     def _make_header(self) -> None:
         placed = self.placed
         self._bases = words_apart(len(BASES))
-        self._barrier = barrier_state()
+        self._barrier = words_apart(1)
         self.header = h = words_apart(max(H) + 1)
         h[H.INSTRUCTIONS], h[H.TO_INSTRUCTION] = len(self.plan.instructions), len(self.plan.instructions)
         h[H.SHARES], h[H.WORDS], h[H.FIXES] = self.shares, self._words.shape[2], placed.fixes.shape[1]

@@ -10,13 +10,14 @@ process, so two files may define one symbol with two meanings; in a shared engin
 And what several functions call is optimised, and so rounded, differently in each of them; Numba's engine has them all
 call the first one's, so that bits would depend on what else a process has compiled.
 
+Numba is imported where something must be compiled (`compiling.py`), and not before: that takes longer than all else.
+
 NNFAST_CACHE=0 switches the cache off, NNFAST_CACHE_DIR moves it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import sys
@@ -29,17 +30,17 @@ from typing import Any, NamedTuple
 
 import llvmlite
 import llvmlite.binding as llvm
-import numba
 import numpy as np
-from numba.core.errors import UnsupportedError
 
 from nnfast.protocol import OpSpec
 
-from . import cache_files
+from . import cache_files, helpers, settings
 from .modes import COMPILED
-from .parts import NO_PYTHON
 
-__all__ = ["Compiled", "Statistics", "clear", "compile_cfunc", "folder", "on_first_compile", "statistics"]
+__all__ = [
+    *("Compiled", "Statistics", "clear", "compile_cfunc", "folder", "is_compilers", "is_kept", "locks_within"),
+    *("on_first_compile", "statistics"),
+]
 
 KEPT_DAYS = 60.0
 
@@ -91,21 +92,32 @@ class _Process:
 
 _process = _Process()
 
-# Numba's own lock where it can be had: LLVM is then used by one thread at a time, and there is no second lock to be
-# waited for in another order. A fork waits for it, or the child would inherit it locked.
-try:
-    from numba.core.compiler_lock import global_compiler_lock as _lock
-except ImportError:
-    _lock = threading.RLock()
+# Held while something is loaded or compiled. A fork waits for it, or the child would inherit it locked, and for those
+# that are taken within it: Numba's.
+_lock = threading.RLock()
+locks_within: list[Any] = []
+
+
+def _hold() -> None:
+    for lock in (_lock, *locks_within):
+        lock.acquire()
+
+
+def _let_go() -> None:
+    for lock in (*reversed(locks_within), _lock):
+        lock.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_let_go)
 
 
 def compile_cfunc(
-    key: str, build: Callable[[], Callable[..., Any]], signature: Any, options: Mapping[str, Any], keep: bool = True
+    key: str, build: Callable[[], Callable[..., Any]], signature: str, options: Mapping[str, Any], keep: bool = True
 ) -> Compiled:
     """The function that `key` stands for: from memory, from disk, or compiled from what `build()` returns.
 
+    `signature` is written as Numba reads it: "void(CPointer(int64), int64)".
     `key` tells apart what the sources of this folder do not: the op, its dtype and attributes, and a hash of any source
     that comes from elsewhere. `build` is called with the compiler's lock held, and only where something is compiled.
     Without `keep` the disk has no part in it.
@@ -134,7 +146,7 @@ def _in_turn(
     place: Path | None,
     name: str,
     key: str,
-    signature: Any,
+    signature: str,
     options: Mapping[str, Any],
     build: Callable[[], Callable[..., Any]],
     keep: bool,
@@ -142,8 +154,26 @@ def _in_turn(
     """Compile it, one process at a time: who had to wait finds what another has compiled meanwhile."""
     if keep and on_first_compile is not None and _process.statistics.misses == 0:
         on_first_compile(key)
+    from . import compiling
+
     with contextlib.nullcontext() if place is None else cache_files.only_one(place, name):
-        return _load(place, name, key) or _linked_alone(place, name, key, numba.cfunc(signature, **options)(build()))
+        found = _load(place, name, key)
+        return found or _linked_alone(place, name, key, compiling.function(build, signature, options))
+
+
+def is_kept(key: str, signature: str, options: Mapping[str, Any]) -> bool:
+    """Whether the disk has this function: then the Numba that is installed has worked here before."""
+    place = folder()
+    return place is not None and (place / (_name(key, signature, options) + cache_files.SUFFIX)).exists()
+
+
+def is_compilers(error: Exception) -> bool:
+    """Whether this is Numba's way to say that a function cannot be compiled."""
+    if not settings.is_loaded():
+        return False
+    from numba.core.errors import NumbaError
+
+    return isinstance(error, NumbaError)
 
 
 def statistics() -> Statistics:
@@ -185,13 +215,15 @@ def _load(place: Path | None, name: str, key: str) -> Compiled | None:
 
 def _linked_alone(place: Path | None, name: str, key: str, function: Any) -> Compiled:
     """What was compiled just now, as it will be loaded from the disk the next time, and put there."""
+    from . import compiling
+
     compiled = Compiled(int(function.address), False, function)
     try:
-        code = _object_code(function)
+        code = compiling.object_code(function)
         compiled = _link(*code)._replace(from_disk=False)
         if place and source_stamp() == _STAMP:  # else they are being edited, and nobody knows which ones were compiled
             _store(place, name, code)
-    except UnsupportedError:  # it would end in the middle, and only say so
+    except compiling.UnsupportedError:  # it would end in the middle, and only say so
         raise
     except Exception as error:
         if place:
@@ -221,28 +253,13 @@ def source_stamp() -> str:
         return ""
 
 
-def _name(key: str, signature: Any, options: Mapping[str, Any]) -> str:
-    versions = [sys.version, np.__version__, numba.__version__, llvmlite.__version__, llvm.get_process_triple()]
-    switches = [repr(getattr(numba.config, switch, None)) for switch in SWITCHES]
+def _name(key: str, signature: str, options: Mapping[str, Any]) -> str:
+    versions = [sys.version, np.__version__, settings.version(), llvmlite.__version__, llvm.get_process_triple()]
+    switches = [repr(getattr(settings.config(), switch, None)) for switch in SWITCHES]
     variables = [os.environ.get(variable, "") for variable in VARIABLES]
-    own = [key, str(signature), _canonical(options), _STAMP]
-    parts = [*own, *versions, *_processor(), *switches, *variables]
+    own = [key, signature, _canonical(options), _STAMP]
+    parts = [*own, *versions, *settings.processor(), *switches, *variables]
     return _digest([cache_files.FORMAT, *(part.encode("utf-8", "surrogatepass") for part in parts)])
-
-
-def _processor() -> tuple[str, str]:
-    """Name and features of the processor that Numba compiles for, which need not be this one."""
-    name, features = numba.config.CPU_NAME, numba.config.CPU_FEATURES
-    host, of_host = _host()
-    return name or host, of_host if features is None else features
-
-
-@functools.cache
-def _host() -> tuple[str, str]:
-    try:
-        return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    except RuntimeError:  # LLVM does not know the features on every platform
-        return llvm.get_host_cpu_name(), ""
 
 
 def _canonical(value: Any) -> str:
@@ -266,21 +283,7 @@ def _digest(parts: Iterable[bytes]) -> str:
 _STAMP = source_stamp()
 
 
-# --- the machine code: out of Numba, and into a process ---
-
-
-def _object_code(function: Any) -> tuple[str, list[str], bytes]:
-    """Entry symbol, outside symbols and object code of a compiled function, if these are all that it consists of."""
-    module = function._library._final_module
-    code: bytes = function._library._get_compiled_object()
-    values = [*module.functions, *module.global_variables]
-    if any(value.name.startswith("numba.dynamic.globals") for value in values):
-        raise ValueError("it holds an address of this process")
-    if b"missing Environment" in code:  # the text of a check that stands before every use of them
-        raise UnsupportedError(NO_PYTHON)
-    symbols = [value.name for value in values if value.is_declaration and not value.name.startswith("llvm.")]
-    _check(symbols, code)
-    return function.native_name, symbols, code
+# --- the machine code, into a process ---
 
 
 def _check(symbols: list[str], code: bytes) -> None:
@@ -293,15 +296,11 @@ def _check(symbols: list[str], code: bytes) -> None:
 
 
 def _link(entry: str, symbols: list[str], code: bytes) -> Compiled:
-    from numba.core.registry import cpu_target
-    from numba.core.runtime import _nrt_python
-
-    _ = cpu_target.target_context  # starts LLVM, and tells it of Numba's helpers in C
-    for helper, address in _nrt_python.c_helpers.items():  # of these Numba tells it only before it compiles
-        llvm.add_symbol(helper if helper.startswith("_") else f"NRT_{helper}", address)
-    _check(symbols, code)
+    helpers.start_llvm()
     machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    helpers.provide(symbols)  # LLVM knows those of this process once it has an engine
+    _check(symbols, code)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     address = engine.get_function_address(entry)

@@ -12,9 +12,9 @@ from typing import Any
 
 from . import activations as act
 from .bodies import body, body_factory
-from .context import scratch, scratch_float64
 from .modes import jit
 from .products import multiply
+from .scratch import scratch, scratch_float64
 from .simd import (
     lanes,
     vacc_add,

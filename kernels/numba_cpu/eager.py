@@ -71,8 +71,10 @@ class Body:
         self._context = np.zeros(WORDS, np.int64)
 
     def __call__(self, arrays: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        from .wrappers import body_of
+
         spec = self._spec
-        body = table.body_of(spec.name, tuple((name, keywords[name]) for name in spec.attributes))
+        body = body_of(spec.name, tuple((name, keywords[name]) for name in spec.attributes))
         dtype = _dtype(self._typed, arrays)
         given: list[Any] = []
         for arg, a in zip(spec.args, arrays, strict=True):

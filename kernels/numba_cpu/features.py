@@ -24,8 +24,8 @@ from nnfast.protocol import CUSTOM, PENALTIES, Buffer, Op
 
 from .memory import share_bounds
 from .plan import WAIT, Instruction, Plan, check_of, cut_by_inputs
-from .products import TALL, WIDE
 from .simd_width import VECTOR_BYTES
+from .tiles import TALL, WIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from .context import WORDS
 from .interpreter import H, execute
 from .memory import ELEMENT_STEP, ROW_STEP, scratch_memory, share_bounds
 from .plan import split_of
-from .products import TALL
+from .tiles import TALL
 
 __all__ = ["Layout", "Shared"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,16 +12,15 @@ from nnfast.protocol import Op
 
 from . import table
 from .addresses import address_of
-from .atomics import LINE
 from .context import scratch_bytes
 from .jobs import Data
 from .plan import Plan, is_compiled
-from .products import PACK_BYTES
+from .tiles import PACK_BYTES
 
 if TYPE_CHECKING:
     from . import NumbaBackend
 
-__all__ = ["ELEMENT_STEP", "ROW_STEP", "Memory", "part_starts", "scratch_memory", "share_bounds", "words_apart"]
+__all__ = ["ELEMENT_STEP", "ROW_STEP", "Memory", "part_starts", "scratch_memory", "share_bounds"]
 
 ROW_STEP = 16  # shares of rows begin at multiples of this, so that no cache line of the arena is in two shares
 ELEMENT_STEP = 64  # likewise for the flat arrays
@@ -99,14 +97,6 @@ def _enlarge(arrays: list[Any], count: int, size: int, dtype: str, backend: Numb
     size = max(size, *(a.size for a in arrays), 0)
     arrays[:] = [backend.empty(size, dtype) for _ in range(max(count, len(arrays)))]
     return True
-
-
-def words_apart(*shape: int) -> Any:
-    """int64 zeros in cache lines of their own: others write beside them, from other cores."""
-    count, line = math.prod(shape), LINE // 8
-    raw = np.zeros(count + 2 * line, np.int64)
-    start = -address_of(raw) % LINE // 8
-    return raw[start : start + count].reshape(shape)
 
 
 def scratch_memory(size: int) -> tuple[int, int, Any]:

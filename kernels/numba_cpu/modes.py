@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numba
-
-from . import parts
+from . import settings
 
 __all__ = ["CHECKED", "COMPILED", "OPTIONS", "PLAIN", "inlined", "jit"]
 
-PLAIN = bool(numba.config.DISABLE_JIT)
-CHECKED = bool(numba.config.BOUNDSCHECK) and not PLAIN
+PLAIN = bool(settings.config().DISABLE_JIT)
+CHECKED = bool(settings.config().BOUNDSCHECK) and not PLAIN
 COMPILED = not (PLAIN or CHECKED)
 
 # No nnan and no ninf: NaN and inf are data. error_model "numpy": a division does not branch, so its loop vectorises.
@@ -32,12 +30,15 @@ def jit(function: Callable[..., Any], options: Mapping[str, Any] = OPTIONS) -> A
     """`function` compiled for use inside other bodies; itself where plain Python is asked for."""
     if PLAIN:
         return function
+    from . import parts
+
     if COMPILED and parts.SUPPORTED:
         return parts.part(function, dict(options))
-    # The wrapper that is left out is for calls from C; without that for calls from Python such a call would crash.
-    return numba.njit(**options, no_cfunc_wrapper=True)(function)
+    return parts.whole(function, dict(options))
 
 
 def inlined(function: Any) -> Any:
     """A body, to be made part of its only caller: half of the time of compiling it goes into code of its own."""
+    import numba
+
     return numba.njit(**OPTIONS, inline="always")(function.py_func)

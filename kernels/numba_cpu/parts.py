@@ -17,7 +17,7 @@ from typing import Any
 import numba
 from numba import types
 
-__all__ = ["NO_PYTHON", "SUPPORTED", "part"]
+__all__ = ["NO_PYTHON", "SUPPORTED", "part", "whole"]
 
 NO_PYTHON = "it uses Python objects: print, or an exception with arguments that it computes"
 NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -81,3 +81,9 @@ if SUPPORTED:
 def part(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """`function` for use inside others."""
     return _Part(function, targetoptions={"nopython": True, **options, **NO_WRAPPERS}, pipeline_class=_Compiler)
+
+
+def whole(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """The same with machine code of its own, as Numba does it by default."""
+    # The wrapper that is left out is for calls from C; without that for calls from Python such a call would crash.
+    return numba.njit(**options, no_cfunc_wrapper=True)(function)

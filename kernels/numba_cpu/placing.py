@@ -16,13 +16,13 @@ import numpy as np
 from nnfast.protocol import Buffer, Op
 
 from . import table
-from .addresses import address_of
+from .addresses import address_of, words_apart
 from .context import WORDS
 from .interpreter import Fix
 from .jobs import Data, spans_of
-from .memory import ELEMENT_STEP, ROW_STEP, Memory, part_starts, share_bounds, words_apart
+from .memory import ELEMENT_STEP, ROW_STEP, Memory, part_starts, share_bounds
 from .plan import BARRIER, Instruction, Plan
-from .products import PACK_BYTES, TALL
+from .tiles import PACK_BYTES, TALL
 
 __all__ = ["BASES", "Placing"]
 

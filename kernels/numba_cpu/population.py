@@ -15,12 +15,12 @@ import numpy as np
 from nnfast.protocol import Job, PopulationJob, Result, num_threads
 
 from ..reference.runner import batches_of, flat_arrays, idle_groups
-from .addresses import address_of
+from .addresses import address_of, words_apart
 from .binding import HIDDEN, Binding
 from .interpreter import H
 from .interpreter import address as interpreter_address
 from .jobs import Data, data_of, gather_ops
-from .memory import Memory, words_apart
+from .memory import Memory
 from .pace import AWAKE
 from .placing import Placing
 from .plan import Plan, make_plan

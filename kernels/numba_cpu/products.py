@@ -10,7 +10,6 @@ compiled code the product is one function, reached through the context: compiled
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -19,26 +18,17 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .addresses import at_address, call
 from .bodies import body_factory
 from .context import WORDS
 from .modes import CHECKED, PLAIN, jit
+from .pointers import at_address, call
 from .simd import lanes, vload_n, vstore
 from .simd_width import VECTOR_BYTES
+from .tiles import GROUP, INNER, PACK_BYTES, PACKED, TALL, WIDE
 
-__all__ = ["PACK_BYTES", "TALL", "multiply", "product"]
-
-# Vectors per tile: with 32 registers (AVX-512, ARM) 6·4 sums, 4 of B and one of A; with 16 registers 6·2, 2 and 1.
-WIDE = 4 if VECTOR_BYTES == 64 or sys.platform == "darwin" else 2
-TALL = 6
-# Measured: rows that share a strip of B from which on copying it pays; how many strips are copied together; and the
-# pieces in which the inner size is taken, so that these strips stay in the second-level cache.
-PACKED, GROUP, INNER = (192, 1, 1024) if VECTOR_BYTES == 64 else (24, 8, 512)
+__all__ = ["multiply", "product"]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-
-PACK_BYTES = INNER * GROUP * WIDE * VECTOR_BYTES  # of the memory for such a copy
 
 
 def _tile(rows: int, vectors: int, *, whole: bool) -> Any:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import platform
 
-import numba
-from numba.core import codegen
+from . import settings
 
 __all__ = ["HAS_FMA", "VECTOR_BYTES"]
 
 
 def _features() -> frozenset[str]:
-    """What the processor can do, as LLVM's names: the host's, unless Numba was told of another one."""
-    text = numba.config.CPU_FEATURES
-    if text is None:
-        text = codegen.get_host_cpu_features()
+    """What the processor can do, as LLVM's names."""
+    _, text = settings.processor()
     return frozenset(word[1:] for word in text.split(",") if word.startswith("+"))
 
 

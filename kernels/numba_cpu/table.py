@@ -7,7 +7,7 @@ All have one signature, so that the interpreter can call any of them and a model
 `arrays` holds the addresses of the arrays in the order of the op's signature, 0 where one is absent; `dims` the sizes
 by the letters of the signature in order of appearance, then, for ops with a target of kind `label`, whether it is
 sparse; `numbers` the scalars, eight bytes each, float64 but for those of `INTEGERS`; `context` is explained in
-`context.py`. What stands behind an address is a thin wrapper, made here from the op's signature, around the op's body.
+`context.py`. What stands behind an address is a thin wrapper around the op's body, see `wrappers.py`.
 """
 
 from __future__ import annotations
@@ -17,26 +17,22 @@ import hashlib
 import itertools
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
-from numba import carray, types
 
-from nnfast.protocol import CUSTOM, OPS, Arg, OpSpec, OptionError
+from nnfast.protocol import CUSTOM, OPS, OpSpec, OptionError
 
 from . import bodies, cache
-from .addresses import SIGNATURE, as_float64, at_address
-from .modes import OPTIONS, inlined, jit
+from .modes import OPTIONS
 
 __all__ = [
     "INTEGERS",
     "INTERNAL",
     "NEEDS_CONTEXT",
     "address",
-    "body_of",
     "has",
     "letters",
     "number_bits",
@@ -67,7 +63,7 @@ INTERNAL: dict[str, OpSpec] = {
     )
 }
 
-_TYPES = {"float32": types.float32, "float64": types.float64}
+SIGNATURE = f"void({', '.join(['CPointer(int64)'] * 4)})"
 
 
 def spec_of(op: str) -> OpSpec:
@@ -121,29 +117,23 @@ def origin(op: str) -> str:
     return f"{body.__module__}.{body.__qualname__}"
 
 
-@functools.cache
-def body_of(op: str, attributes: tuple[tuple[str, Any], ...] = ()) -> Any:
-    """The op's body, as bodies of other ops may call it."""
-    custom = CUSTOM.get(op, {}).get("numba")
-    if custom is None:
-        return bodies.find(op, dict(attributes))
-    if spec_of(op).attributes:
-        custom = custom(**dict(attributes))
-    return jit(getattr(custom, "py_func", custom))  # compiled with the options of this backend
-
-
 _unkept = itertools.count()  # ops of users that cannot be told apart from later versions, so not kept on disk
 
 
 @functools.cache
 def address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...] = (), *, pieces: bool = False) -> int:
-    """The compiled op, from the cache on disk where it is there; with `pieces`, as `_in_pieces` has it."""
+    """The compiled op, from the cache on disk where it is there; with `pieces`, as `wrappers.in_pieces` has it."""
     if op in CUSTOM:
         return _own_address(op, dtype, attributes)
     key = f"{op} {dtype} {attributes}" + " in pieces" * pieces
-    make = _in_pieces if pieces else _wrapper
-    compiled = cache.compile_cfunc(key, lambda: make(op, dtype, attributes), SIGNATURE, OPTIONS)
-    return int(compiled.address)
+    build = functools.partial(_wrapped, op, dtype, attributes, pieces=pieces)
+    return int(cache.compile_cfunc(key, build, SIGNATURE, OPTIONS).address)
+
+
+def _wrapped(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...], *, pieces: bool = False) -> Any:
+    from . import wrappers
+
+    return (wrappers.in_pieces if pieces else wrappers.wrapper)(op, dtype, attributes)
 
 
 def _own_address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> int:
@@ -152,11 +142,11 @@ def _own_address(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -
     try:
         digest = f"not kept, {next(_unkept)}" if own is None else hashlib.sha256(own.encode()).hexdigest()[:16]
         key = f"{op} {spec_of(op).signature} {dtype} {attributes} {digest}"
-        made = cache.compile_cfunc(
-            key, lambda: _wrapper(op, dtype, attributes), SIGNATURE, OPTIONS, keep=own is not None
-        )
-        return int(made.address)
-    except numba.core.errors.NumbaError as error:
+        build = functools.partial(_wrapped, op, dtype, attributes)
+        return int(cache.compile_cfunc(key, build, SIGNATURE, OPTIONS, keep=own is not None).address)
+    except Exception as error:
+        if not cache.is_compilers(error):
+            raise
         plain = re.sub(r"\x1b\[\d*m", "", str(error))  # it may come in colours
         said = [line.strip() for line in plain.splitlines() if line.strip()]
         noise = ("Failed in", "During:", "File ", "<source", "^")
@@ -203,85 +193,3 @@ def _of_value(value: Any, seen: set[int]) -> str | None:
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
     return _fingerprint(value, seen)
-
-
-def _wrapper(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> Callable[..., None]:
-    """`def op(arrays, dims, numbers, context): body(array, array, …, number, …)`"""
-    if op == "product":
-        return bodies.find(op, {"dtype": dtype})  # type: ignore[no-any-return]
-    spec = spec_of(op)
-    names = letters(spec)
-    sizes = {name: f"d[{i}]" for i, name in enumerate(names)}
-    arguments = [piece for i, arg in enumerate(spec.args) for piece in _expressions(arg, i, sizes, len(names))]
-    arguments += _scalars(spec)
-    arguments += ["carray(context, (32,))"] if op in NEEDS_CONTEXT else []
-    return _made(op, dtype, attributes, [f"    body({', '.join(arguments)})"])
-
-
-def _in_pieces(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...]) -> Callable[..., None]:
-    """The same for an op over P elements, done piece by piece: `dims` are how many, and the address of a list of them.
-
-    Of each piece it says the first element and how many; what is no flat array is the same for all.
-    """
-    spec = spec_of(op)
-    # Into variables first, or LLVM would take the stores of each piece for changes of the scalars of the next.
-    scalars = [f"    s{i} = {scalar}" for i, scalar in enumerate(_scalars(spec))]
-    arguments = []
-    for i, arg in enumerate(spec.args):
-        if arg.shape == ("P",):
-            size = f"(size if a[{i}] else 0)" if arg.optional else "size"
-            arguments.append(f"carray(place(a[{i}] + first * {np.dtype(dtype).itemsize}, T), ({size},))")
-        else:
-            arguments += _expressions(arg, i, {}, 0)
-    arguments += [f"s{i}" for i in range(len(scalars))]
-    loop = [
-        "    pieces = carray(place(d[1], I8), (2 * d[0],))",
-        "    for i in range(0, 2 * d[0], 2):",
-        "        first, size = pieces[i], pieces[i + 1]",
-        f"        body({', '.join(arguments)})",
-    ]
-    return _made(op, dtype, attributes, scalars + loop)
-
-
-def _scalars(spec: OpSpec) -> list[str]:
-    """The expressions for an op's scalars."""
-    return [f"{'n' if name in INTEGERS else 'f'}[{i}]" for i, name in enumerate(spec.scalars)]
-
-
-def _made(op: str, dtype: str, attributes: tuple[tuple[str, Any], ...], lines: list[str]) -> Callable[..., None]:
-    """The function with these lines, in which a, d, n and f are the arrays, dims and numbers, and `body` the op's."""
-    spec = spec_of(op)
-    source = [
-        f"def {op}(arrays, dims, numbers, context):",
-        f"    a, d = carray(arrays, ({len(spec.args)},)), carray(dims, ({len(letters(spec)) + 1},))",
-        f"    n = carray(numbers, ({len(spec.scalars) + 1},))",
-        f"    f = carray(float_bits(numbers), ({len(spec.scalars) + 1},))",
-        *lines,
-    ]
-    space: dict[str, Any] = {
-        "carray": carray,
-        "float_bits": as_float64,
-        "place": at_address,
-        "body": inlined(body_of(op, attributes)),
-        "T": _TYPES[dtype],
-        "F8": types.float64,
-        "I8": types.int64,
-    }
-    exec("\n".join(source), space)
-    function: Callable[..., None] = space[op]
-    return function
-
-
-def _expressions(arg: Arg, i: int, sizes: Mapping[str, str], sparse: int) -> list[str]:
-    """The expressions that make the body's array (two for a label) out of address number i."""
-    shape = [sizes.get(n, n) for n in arg.shape] or ["1"]
-    kind = {"T": "T", "f8": "F8", "i8": "I8", "label": "T"}[arg.dtype]
-    if arg.dtype == "label":
-        rows = shape[0]
-        return [
-            f"carray(place(a[{i}], I8), ({rows} if d[{sparse}] else 0,))",
-            f"carray(place(a[{i}], {kind}), (0 if d[{sparse}] else {rows}, {shape[1]}))",
-        ]
-    if arg.optional:
-        shape[0] = f"({shape[0]} if a[{i}] else 0)"
-    return [f"carray(place(a[{i}], {kind}), ({', '.join(shape)},))"]

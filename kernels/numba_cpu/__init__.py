@@ -1,8 +1,9 @@
 """The Numba backend: compiled, fused kernels and the whole training step without Python.
 
-The way through it: `plan.py` cuts a Program into shares, `binding.py` lays it out in memory, `interpreter.py` runs it
-and calls ops through a table of compiled functions (`table.py`), which are kept on disk (`cache.py`). What the ops
-compute is in files named as those of the reference: `dense.py`, `losses.py`, …, on explicit vectors (`simd.py`).
+The way through it: `plan.py` cuts a Program into shares, `placing.py` and `binding.py` lay it out in memory,
+`interpreter.py` runs it and calls ops through a table of compiled functions (`table.py`), which are kept on disk
+(`cache.py`). What the ops compute is in files named as those of the reference: `dense.py`, `losses.py`, …, on explicit
+vectors (`simd.py`); these, and all that imports Numba, are imported when something must be compiled.
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ def test_a_warm_process_does_without_numba(warm):
 print(train().tobytes().hex())
 nn.functional.relu(np.ones((3, 4), np.float32), backend="numba")
 X, y = nn.datasets.sine(samples=50)
-make = lambda: nn.Model([nn.Dense(1, 8), nn.Tanh(), nn.Dense(8, 1)], nn.MeanSquaredError(), nn.SGD(0.1), backend="numba")
+def make():
+    layers = [nn.Dense(1, 8), nn.Tanh(), nn.Dense(8, 1)]
+    return nn.Model(layers, nn.MeanSquaredError(), nn.SGD(0.1), backend="numba")
 nn.Population(make, 3, rng=0).fit(X, y, epochs=200, batch_size=10, verbose=0)
 model = make()
 model.fit(X, y, epochs=200, batch_size=10, verbose=0)

@@ -1,8 +1,8 @@
 """The interpreter: the compiled loop that runs a plan's instructions, step after step, without Python.
 
-It reads everything from memory that `placing.py` and `binding.py` have laid out: `H` names the words of its header. Each executor runs
-the shares executor, executor + executors, …; with one executor that is all of them, in the same order, which is why
-the number of executors changes no bit.
+It reads everything from memory that `placing.py` and `binding.py` have laid out: `H` names the words of its header.
+Each executor runs the shares executor, executor + executors, …; with one executor that is all of them, in the same
+order, which is why the number of executors changes no bit.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 from nnfast._functional_call import BackendLike, execute, following, fresh, read
 from nnfast._functional_in_place import in_place
 from nnfast._functional_memory import shape_of
-from nnfast.devices import adopted, takes
+from nnfast.devices import adopted, own_memory, takes
 from nnfast.errors import DTypeError, OptionError, ShapeError
 from nnfast.validation import FLOAT64, Array, convert, flag, host_array, integer, number
 
@@ -74,9 +74,10 @@ def clip_by_global_norm(g: Any, *, clip_norm: float, backend: BackendLike = None
     """
     limit = number("clip_norm", clip_norm, 0)
     backend = following(backend, {"g": g})
+    g = own_memory(g)
     if isinstance(g, np.ndarray):
         norm = _norm(g.view(np.ndarray))
-    else:
+    else:  # of anything else nothing can be clipped
         norm = _norm_on_device(g, backend) if not isinstance(backend, str) and takes(backend, g) else 0.0
     in_place("clip_by_global_norm", backend, {"g": g}, clip_norm=limit)
     return norm

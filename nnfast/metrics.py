@@ -96,7 +96,7 @@ class PythonMetric(Metric):
 
     The cost: measured in every training step, it cuts the program there, so a compiled backend returns to Python once
     per step. With `in_training = False` it is measured in validation and by `evaluate` alone, and training stays whole;
-    its training column in the history holds NaN.
+    the history then has `val_NAME` alone.
     """
 
     in_training: ClassVar[bool] = True
@@ -122,9 +122,6 @@ class PythonMetric(Metric):
     def lower(self, b: Builder) -> None:
         if self.in_training or b.mode == "evaluate":
             b.python_metric(self._run, b.sum(self.name))
-
-    def value(self, sums: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return super().value(sums, weights) if sums.shape[-1] else np.full(len(sums), np.nan)
 
     def _run(self, output: Any, y: Any, weight: Any, total: Any) -> None:
         values = output[:, 0].copy()

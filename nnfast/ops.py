@@ -1,7 +1,8 @@
 """The op table: every op's name, signature, scalars, attributes, equation and cost.
 
 Reached through `nnfast.protocol`, which explains how a kernel is called. To add an op: one row here, one kernel in
-`kernels/reference/`, one function in `nnfast/functional.py`, one row in `nnfast/testing/cases.py`.
+`kernels/reference/`, one function in `nnfast/_functional_*.py`, named in `nnfast/functional.py` and in
+`docs/api/functional.md`, one row in `nnfast/testing/cases.py`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ What it fixes:
   position, in the order of its signature, then its scalars and attributes by keyword; it returns None.
 - `Buffer` and `Op`, the rows of a `Program`; `Job` and `Result`, what goes into a run and what comes out, and
   `PopulationJob`, the same for many models;
-- `Backend` and `Runner`, who computes; `num_threads()`, how many threads they may use for it.
+- `Backend` and `Runner`, who computes; `num_threads()`, how many threads they may use for it; `permutation`, the row
+  order of an epoch, for a backend that draws them itself.
 
 Signatures are written `x[N,I] w[I,O] b[O] -> y[N,O]`. A name before the arrow is read, a name after it is filled
 completely, whatever it held. Marks: `!` read and updated in place; `?` may be None; `:f8` always float64;
@@ -26,6 +27,7 @@ import numpy as np
 
 from nnfast.errors import OptionError
 from nnfast.ops import CUSTOM, OPS, PENALTIES, Arg, OpSpec
+from nnfast.random import permutation
 from nnfast.threads import get_num_threads as num_threads  # the number of threads that backends may use
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ __all__ = [
     "Result",
     "Runner",
     "num_threads",
+    "permutation",
 ]
 
 API_VERSION = 1
@@ -226,16 +229,16 @@ class PopulationJob:
             x,
             y,
             weight,
-            None if self.order is None else self.order[m],
-            None if self.output is None else self.output[k],
-            self.batch_size,
-            self.steps,
-            self.first_batch,
-            None if self.learning_rates is None else self.learning_rates[m],
-            None if self.normalisers is None else self.normalisers[m],
-            1 if self.first_steps is None else int(self.first_steps[m]),
-            0 if self.keys is None else int(self.keys[m]),
-            scalars=self.scalars[m],
+            order=None if self.order is None else self.order[m],
+            output=None if self.output is None else self.output[k],
+            batch_size=self.batch_size,
+            steps=self.steps,
+            first_batch=self.first_batch,
+            learning_rates=None if self.learning_rates is None else self.learning_rates[m],
+            normalisers=None if self.normalisers is None else self.normalisers[m],
+            first_step=1 if self.first_steps is None else int(self.first_steps[m]),
+            key=0 if self.keys is None else int(self.keys[m]),
+            scalars=() if self.scalars is None else self.scalars[m],
         )
 
 
@@ -275,7 +278,7 @@ class Runner(Protocol):
 class Backend(Protocol):
     """Who computes. A class with these members is a backend; `nnfast.testing` holds the tests that it must pass.
 
-    Optional is `row_orders(keys, epochs, rows)`: what `nnfast.random.permutation` gives for each, (len(keys), rows), or
+    Optional is `row_orders(keys, epochs, rows)`: what `permutation` gives for each, (len(keys), rows), or
     None where the caller is to draw them.
     """
 

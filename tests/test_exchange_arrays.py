@@ -164,6 +164,12 @@ def test_bfloat16_says_what_to_do():
         model().predict(X.astype(ml_dtypes.bfloat16))
 
 
+def test_clipping_in_place_gives_the_norm_before():
+    g = np.array([3.0, 4.0])
+    assert nn.functional.clip_by_global_norm(DLPack(g), clip_norm=1) == 5
+    np.testing.assert_allclose(g, [0.6, 0.8])
+
+
 def test_results_are_taken_by_others():
     made = model()
     for array in (made.predict(X), made.parameters, made.layers[0].weights, made.get_weights()[0]):

@@ -57,6 +57,16 @@ def test_clipping_by_hand_uses_the_norm_over_all_layers():
     np.testing.assert_allclose(before - one.weights, 3.0 / norm, rtol=1e-5)
 
 
+def test_clipping_layers_of_two_dtypes_rounds_neither():
+    one, two = nn.Dense(2, 3, rng=0), nn.Dense(3, 2, rng=0, dtype="float64")
+    for layer in (one, two):
+        layer.dweights[...] = 1 / 3
+        layer.dbiases[...] = 0
+    nn.SGD(1.0, clip_norm=1e9).step([one, two])  # nothing to clip
+    assert (two.dweights == 1 / 3).all()
+    assert (one.dweights == np.float32(1 / 3)).all()
+
+
 def test_lone_dense_owns_two_arrays_of_its_dtype():
     layer = nn.Dense(2, 5, dtype="float64", rng=0)
     assert layer.weights.shape == (2, 5)

@@ -524,3 +524,43 @@ def test_the_first_job_of_a_training_is_as_long_as_one_may_expect(kind, monkeypa
     model.fit(x, y, epochs=5, batch_size=16, verbose=0, on_gradients=hook)
     assert sum(steps) == 20
     assert steps[0] == (20 if kind == "plain" else 1)
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("backend", "kept"), [("numpy", "_bound"), ("numba", "_bindings")])
+def test_batches_of_ever_new_sizes_are_not_all_remembered(backend, kept):
+    made = nn.Model([nn.Dense(3, 4), nn.ReLU(), nn.Dense(4, 2)], nn.SoftmaxCrossEntropy(), backend=backend, rng=0)
+    rows = np.random.default_rng(0).standard_normal((400, 3)).astype(np.float32)
+    outputs = {n: made.predict(rows[:n]) for n in range(400, 0, -1)}  # memory that grows forgets too
+    runner = made._programs.runner("predict")[1]
+    assert 100 < len(getattr(runner, kept)) <= 256
+    for n in (1, 7, 399):  # forgotten and made anew, and one still known
+        np.testing.assert_array_equal(made.predict(rows[:n]), outputs[n])
+
+
+def test_after_warming_up_nothing_is_left_to_compile():
+    """In a process of its own: here much is compiled already."""
+    code = """
+import importlib
+import numpy as np, nnfast as nn
+cache = importlib.import_module("nnfast.kernels.numba_cpu.cache")
+nn.set_num_threads(2)
+names = [*nn.get_backend("numba").warm_up("float32")]
+assert len(set(names)) == len(names)
+assert not {"interpreter", "population", "row orders"} & set(nn.get_backend("numba").warm_up("float32"))
+before = cache.statistics().misses
+X, y = np.random.default_rng(0).normal(size=(320, 64)).astype(np.float32), np.arange(320) % 10
+def build():
+    layers = [nn.Dense(64, 128, weight_l2=1e-4), nn.ReLU(), nn.Dense(128, 64), nn.ReLU(), nn.Dense(64, 10)]
+    return nn.Model(layers, nn.SoftmaxCrossEntropy(), nn.Adam(1e-3), ["accuracy"], rng=0, backend="numba")
+model = build()
+model.fit(X, y, epochs=40, batch_size=32, verbose=0)
+kinds = {type(b.plan.owned and 1) for b in model._programs.runner("train")[1]._bindings.values()}
+assert kinds == {int}, "by features, in pieces"
+nn.Population(build, 3, rng=0).fit(X, y, epochs=2, batch_size=32, verbose=0)
+assert cache.statistics().misses == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 
 import numpy as np
@@ -132,5 +133,11 @@ def test_what_a_body_refers_to_tells_its_versions_apart():
 
     assert both(closing_over(2.0), closing_over(3.0)) != both(closing_over(2.0), closing_over(5.0))
     assert _fingerprint(default(2.0), set()) != _fingerprint(default(5.0), set())
-    for unknown in (object(), np.ones(3), [1], pytest):
+
+    class Settings(enum.IntEnum):
+        SCALE = 2
+
+    assert _fingerprint(body_with(twice, Settings.SCALE), set()) is not None
+    assert _fingerprint(body_with(twice, np.float32), set()) is not None
+    for unknown in (object(), np.ones(3), [1], pytest, Settings):
         assert _fingerprint(body_with(twice, unknown), set()) is None  # compiled, but not kept on disk

@@ -328,8 +328,9 @@ def test_there_is_no_vote_on_numbers_and_no_best_before_the_training(backend):
 
 def test_a_model_that_diverged_is_never_the_best(backend):
     population = nn.Population(lambda: model(backend), 3, {"rng": [0, 1, 2], "learning_rate": [0.01, 0.01, 1e30]})
-    with pytest.warns(nn.errors.NonFiniteWarning, match=r"not finite in 1 of 3 models \(2\) since epoch"):
+    with pytest.warns(nn.errors.NonFiniteWarning, match=r"not finite in 1 of 3 models \(2\) since epoch") as seen:
         population.fit(X, Y, epochs=8, batch_size=32, verbose=0)
+    assert [w.filename for w in seen] == [__file__]
     assert population.ranking()[-1] == 2
     assert np.isfinite(population.parameters[:2]).all()
 

@@ -255,6 +255,7 @@ def test_what_changes_the_structure_cannot_vary():
         ({"callbacks": nn.EarlyStopping()}, DTypeError, "callbacks is a list"),
         ({"callbacks": [nn.TerminateOnNaN()]}, DTypeError, "callbacks of a population are"),
         ({"callbacks": [nn.EarlyStopping(), nn.EarlyStopping()]}, OptionError, "two EarlyStopping"),
+        ({"callbacks": [nn.ModelCheckpoint("a"), nn.ModelCheckpoint("b")]}, OptionError, "two ModelCheckpoint"),
         ({"callbacks": [nn.EarlyStopping("nothing")]}, UnknownNameError, "monitor of EarlyStopping 'nothing'"),
         ({"callbacks": [nn.ModelCheckpoint("x", keep_best=True)]}, OptionError, "takes path and every"),
     ],

@@ -202,6 +202,58 @@ def test_the_warning_names_the_epoch(monkeypatch, seconds):
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("more", [{}, {"accumulate": 2}, {"validation_split": 0.2}], ids=str)
+def test_the_warning_points_to_the_callers_line(more):
+    bad = X.copy()
+    bad[3] = np.nan
+    with pytest.warns(NonFiniteWarning) as seen:
+        regressor().fit(bad, TARGETS, batch_size=20, verbose=0, **more)
+    assert [w.filename for w in seen] == [__file__]
+    with pytest.warns(NonFiniteWarning) as seen:
+        regressor().fit(lambda: iter([(bad, TARGETS)]), epochs=1, verbose=0)
+    assert [w.filename for w in seen] == [__file__]
+
+
+class OneRank:
+    """A communicator of one process, as mpi4py has them."""
+
+    def Get_rank(self):
+        return 0
+
+    def Get_size(self):
+        return 1
+
+    def Dup(self):
+        return self
+
+    def Free(self): ...
+
+    def Abort(self, code): ...
+
+    def Bcast(self, array, root=0): ...
+
+    def Allreduce(self, given, taken): ...
+
+    def Allgather(self, given, taken):
+        taken[0] = given
+
+
+@pytest.mark.parametrize(("accumulate", "epoch"), [(1, 5), (3, 6)])
+@pytest.mark.parametrize("comm", [None, OneRank()], ids=["alone", "one rank"])
+def test_ranks_warn_of_the_same_epoch_from_the_callers_line(accumulate, epoch, comm):
+    """With up to 3 batches per update, the 4 batches of an epoch are two updates: of 3, and of 1."""
+    per_epoch = 2 if accumulate == 3 else 4
+
+    def explodes(step):
+        return 1e30 if step >= 4 * per_epoch else 1e-6  # so that the update after the next has a gradient of inf
+
+    rows = np.random.default_rng(0).standard_normal((256, 3)).astype(np.float32)
+    model = nn.Model([nn.Dense(3, 1)], nn.MeanSquaredError(), nn.SGD(explodes), backend="numpy", rng=0)
+    with pytest.warns(NonFiniteWarning, match=f"since epoch {epoch}") as seen:
+        model.fit(rows, rows[:, :1], epochs=12, batch_size=64, accumulate=accumulate, verbose=0, comm=comm)
+    assert [w.filename for w in seen] == [__file__]
+
+
 def test_verbose_levels_write_where_they_say(capsys):
     fit(classifier(), verbose=0)
     assert capsys.readouterr() == ("", "")

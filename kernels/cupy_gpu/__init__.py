@@ -104,7 +104,7 @@ class CupyBackend:
         self.gpu.synchronize()
 
     def row_orders(self, keys: object, epochs: object, rows: int) -> object:
-        """`nnfast.random.permutation` for many keys and epochs, by the Numba backend, where it can work; else None."""
+        """`permutation` for many keys and epochs, by the Numba backend, where it can work; else None."""
         from ..numba_cpu import NumbaBackend
 
         numba = NumbaBackend()

@@ -27,6 +27,7 @@ class NumbaBackend(ReferenceBackend):
 
     def __init__(self) -> None:
         self._made: dict[str, Kernel] = {}
+        self._prepared: set[str] = set()  # what `warm_up` has named
 
     def unavailable(self) -> str | None:
         try:
@@ -60,26 +61,29 @@ class NumbaBackend(ReferenceBackend):
         return NumbaRunner(program, self)  # type: ignore[arg-type]
 
     def row_orders(self, keys: object, epochs: object, rows: int) -> object:
-        """`nnfast.random.permutation` for many keys and epochs, (len(keys), rows); None: draw them yourself."""
+        """`permutation` for many keys and epochs, (len(keys), rows); None: draw them yourself."""
         from .orders import row_orders
 
         return row_orders(keys, epochs, rows)
 
     def warm_up(self, dtype: str) -> Iterator[str]:
-        """Compile every op, in every variant, or load it from the cache; yields the name of each when it is there."""
-        from . import orders, table
-        from .interpreter import prepare
+        """Compile every op, in every variant, or load it from the cache; yields the name of each when it is there.
+
+        What is the same for all dtypes is not named again.
+        """
+        from . import interpreter, orders, population_driver, table
         from .modes import COMPILED
 
         if not COMPILED:  # one of Numba's switches is set: nothing is compiled ahead
             return
-        prepare()
-        yield "interpreter"
-        orders.prepare()
-        yield "row orders"
-        for op, attributes in table.variants():
-            table.address(op, dtype, attributes)
-            yield " ".join([op, *(str(value) for _, value in attributes)])
+        for room, name in ((interpreter, "interpreter"), (population_driver, "population"), (orders, "row orders")):
+            if name not in self._prepared:
+                room.prepare()
+                self._prepared.add(name)
+                yield name
+        for op, attributes, pieces in table.variants():
+            table.address(op, dtype, attributes, pieces=pieces)
+            yield " ".join([op, *(str(value) for _, value in attributes)]) + " in pieces" * pieces
 
     def cache_report(self) -> str:
         """What the cache did in this process, and where it is."""

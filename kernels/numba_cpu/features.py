@@ -22,6 +22,7 @@ import numpy as np
 
 from nnfast.protocol import CUSTOM, PENALTIES, Buffer, Op
 
+from . import table
 from .memory import share_bounds
 from .plan import WAIT, Instruction, Plan, check_of, cut_by_inputs
 from .simd_width import VECTOR_BYTES
@@ -97,10 +98,7 @@ def _is_known(op: Op) -> bool:
     """Whether the op is one that can be done by features, or whole, or in pieces."""
     if op.name in CUSTOM or op.name == "python":
         return False
-    return op.stage in ("loss", "metric") or op.name in (
-        *("dense", "dense_backward", *PENALTIES),
-        *("sgd_step", "adagrad_step", "rmsprop_step", "adam_step"),
-    )
+    return op.stage in ("loss", "metric") or op.name in ("dense", "dense_backward") or op.name in table.IN_PIECES
 
 
 def _layers(ops: list[Op], shares: int, dtype: str) -> dict[Buffer | None, Layer]:

@@ -1,4 +1,4 @@
-"""Row orders of many models at a time: the permutations of `nnfast.random.permutation`, drawn by compiled code.
+"""Row orders of many models at a time: the permutations of `nnfast.protocol.permutation`, drawn by compiled code.
 
 NumPy draws them from Philox4x64-10 (Salmon et al. 2011) by Fisher and Yates's shuffle: the place to exchange a row
 with is the lowest bits of half a number, drawn again where they are too large. NumPy promises no stream for ever, so
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nnfast.protocol import num_threads
+from nnfast.protocol import num_threads, permutation
 
 from . import cache
 from .addresses import address_of, words_apart
@@ -70,8 +70,6 @@ def _is_worth_loading(orders: int, rows: int) -> bool:
 
 @functools.cache
 def _is_numpys() -> bool:
-    from nnfast.random import permutation
-
     key, epoch = 0x123456789ABCDEF0, 7
     return all(np.array_equal(_drawn([key], [epoch], n)[0], permutation(key, epoch, n)) for n in CHECKED)
 

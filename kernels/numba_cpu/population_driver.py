@@ -17,7 +17,7 @@ from .interpreter import address as interpreter_address
 from .modes import OPTIONS
 from .team import TEAM
 
-__all__ = ["C", "Part", "Row", "drive"]
+__all__ = ["C", "Part", "Row", "drive", "prepare"]
 
 SIGNATURE = "void(CPointer(int64), int64, int64)"
 
@@ -63,6 +63,11 @@ class C(IntEnum):
 def drive(control: Any, executors: int) -> None:
     """Run all models with so many executors; alone where the others cannot be had."""
     TEAM.work(executors, int(_compiled().address), address_of(control))
+
+
+def prepare() -> None:
+    """Compile it, or load it from the cache."""
+    _compiled()
 
 
 @functools.cache

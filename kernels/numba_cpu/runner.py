@@ -38,6 +38,7 @@ SHARE_FLOPS = 100_000  # what a share has to do in a step: with less, waiting fo
 LONG = 32  # steps from which on it pays to copy columns of weights to memory of their share's own, and back
 BRIEF = 20e-6  # what is over sooner keeps the GIL: giving it up and taking it back would cost as much again
 CAUTION = 8  # times as long as usual: first steps touch memory for the first time, and may have to share their cores
+BINDINGS = 256  # kept ready for jobs of as many kinds (rows of a batch, mostly), some ten kilobytes each
 PLACINGS = 8  # kept ready for other runners of the same Program at most; each is some ten kilobytes
 PER_OP = 2e-6  # seconds
 SPEED = 5e10  # floating-point operations per second of one core, roughly
@@ -258,6 +259,8 @@ class NumbaRunner:
             finally:
                 if moved:
                     self._bindings.clear()
+            while len(self._bindings) >= BINDINGS:
+                del self._bindings[next(iter(self._bindings))]
             found = self._bindings[key] = Binding(placed, self._memory)
         return found
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from nnfast.protocol import CUSTOM, OPS, OpSpec, OptionError
+from nnfast.protocol import CUSTOM, OPS, PENALTIES, OpSpec, OptionError
 
 from . import bodies, cache
 from .modes import OPTIONS
@@ -31,6 +31,7 @@ from .modes import OPTIONS
 __all__ = [
     "INTEGERS",
     "INTERNAL",
+    "IN_PIECES",
     "NEEDS_CONTEXT",
     "address",
     "has",
@@ -100,13 +101,20 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def variants() -> Iterator[tuple[str, tuple[tuple[str, Any], ...]]]:
-    """Every built-in op with every choice of its attributes."""
-    yield "product", ()
+# What a plan by features does piece by piece.
+IN_PIECES = frozenset({"check", *PENALTIES, "sgd_step", "adagrad_step", "rmsprop_step", "adam_step"})
+
+
+def variants() -> Iterator[tuple[str, tuple[tuple[str, Any], ...], bool]]:
+    """Every built-in op with every choice of its attributes, and again as it is done in pieces."""
+    yield "product", (), False
     for op in (*INTERNAL, *(name for name in OPS if name not in CUSTOM)):
         names = spec_of(op).attributes
         for values in itertools.product(*(_CHOICES[name] for name in names)):
-            yield op, tuple(zip(names, values, strict=True))
+            attributes = tuple(zip(names, values, strict=True))
+            yield op, attributes, False
+            if op in IN_PIECES:
+                yield op, attributes, True
 
 
 def origin(op: str) -> str:
@@ -190,6 +198,7 @@ def _of_value(value: Any, seen: set[int]) -> str | None:
     if isinstance(value, tuple):
         texts = [_of_value(v, seen) for v in value]
         return None if None in texts else repr(texts)
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, type):  # a class of somebody's own may hold numbers
+        known = value.__module__ == "builtins" or issubclass(value, np.generic)
+        return f"{value.__module__}.{value.__qualname__}" if known else None
     return _fingerprint(value, seen)

@@ -2,7 +2,7 @@
 
 Every op of `nnfast.protocol.OPS` is one function in one of the family modules; each module's `__all__` lists its ops.
 Kernels fill the outputs they are given, may make temporaries, and keep the dtype of their inputs; bias gradients,
-losses, metrics, penalties and norms accumulate in float64.
+losses, metrics, penalties and norms accumulate in float64 (but for the Σ q·log p of one row).
 
 A backend of your own starts from here and replaces what it speeds up; all else keeps working:
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from . import ReferenceBackend
 
+BOUND = 256  # numbers of rows for which the arrays are kept ready
+
 _PER_STEP = ("x", "y", "weight", "output", "sums")
 
 
@@ -134,6 +136,8 @@ class ReferenceRunner:
             self._bound.clear()
             self._bound_to = job.buffers
         if rows not in self._bound:
+            while len(self._bound) >= BOUND:
+                del self._bound[next(iter(self._bound))]
             self._bound[rows] = [None if b is None else self._view(job, b, rows) for b in self._buffers]
         return self._bound[rows]
 

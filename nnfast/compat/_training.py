@@ -7,11 +7,11 @@ had printed its own.
 from __future__ import annotations
 
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnfast._warning import warn
 from nnfast.errors import NonFiniteWarning
 from nnfast.training.interrupts import Interrupts
 
@@ -109,11 +109,10 @@ class _Report:
             return
         self._warned = True
         epoch = (self.steps - steps + nonfinite) // self.per_epoch + 1
-        warnings.warn(
+        warn(
             f"the loss or the gradient is not finite since epoch {epoch}; "
             "a smaller learning rate may help, or the data hold NaN",
             NonFiniteWarning,
-            stacklevel=4,
         )
 
 

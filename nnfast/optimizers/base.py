@@ -221,7 +221,10 @@ class GradientOptimizer(Optimizer):
         if not flats:
             return
         backend = layers[0].backend
-        joined = backend.empty(sum(g.size for g in flats), layers[0].dtype)
+        if len({layer.backend.device for layer in layers}) > 1:
+            raise OptionError("with clip_norm all layers of a step must be on one device")
+        widest = max((layer.dtype for layer in layers), key=lambda dtype: dtype.itemsize)
+        joined = backend.empty(sum(g.size for g in flats), widest)
         start = 0
         for g in flats:
             joined[start : start + g.size] = g

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnfast._warning import warn
 from nnfast.errors import CheckpointError, DTypeError, NonFiniteWarning, OptionError
 from nnfast.population.data import PopulationData
 from nnfast.population.history import PopulationHistory
@@ -149,11 +149,10 @@ class PopulationRun:
             self._warned = True
             epoch = (self.steps + int(nonfinite[bad].min())) // self.data.steps + 1
             named = ", ".join(map(str, models[bad][:8].tolist())) + (" …" if bad.sum() > 8 else "")
-            warnings.warn(
+            warn(
                 f"the loss or the gradient is not finite in {bad.sum()} of {len(models)} models ({named}) since epoch "
                 f"{epoch}; a smaller learning rate or clip_norm= may help, or the data hold NaN",
                 NonFiniteWarning,
-                stacklevel=6,
             )
 
     # ---- in a file --------------------------------------------------------------------------------------------------

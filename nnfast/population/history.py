@@ -76,7 +76,6 @@ class PopulationHistory:
         values = np.full(len(self), np.nan)
         for k, (done, restored) in enumerate(zip(self.epochs.tolist(), self.restored.tolist(), strict=True)):
             until = restored or done
-            known = np.flatnonzero(~np.isnan(self.history[name][k, :until]))
             if name.startswith("val_"):
                 known = np.array([e - 1 for e in self.validated if e <= until], np.int64)
                 values[k] = self.history[name][k, known[-1]] if len(known) else np.nan

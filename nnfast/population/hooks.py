@@ -107,6 +107,8 @@ class Hooks:
                 raise OptionError(
                     "a population's ModelCheckpoint takes path and every; see population.best() for the best"
                 )
+            if self._checkpoint is not None:
+                raise OptionError("callbacks names two ModelCheckpoint; a population writes one file")
             self._checkpoint = callback
         elif isinstance(callback, Callback) or not callable(callback) or isinstance(callback, type):
             raise DTypeError(

@@ -34,7 +34,7 @@ LOSSES = {
 }
 
 
-class Dense(layers.Dense):
+class PerWeightDense(layers.Dense):
     """A layer whose penalty is scikit-learn's, divided by the sum of the batch's weights."""
 
     _by_batch = True
@@ -58,7 +58,7 @@ class Architecture(NamedTuple):
                 made.append(ACTIVATIONS[self.activation]())
             if i and self.dropout:
                 made.append(layers.Dropout(self.dropout))
-            made.append(Dense(n_inputs, n_outputs, initializer="zeros"))
+            made.append(PerWeightDense(n_inputs, n_outputs, initializer="zeros"))
         loss = LOSSES[self.out_activation]()
         model = Model(made, loss=loss, backend=self.backend, dtype=self.dtype, rng=self.key)
         model._programs.alike = _programs_of(self._replace(backend=None, key=0))
@@ -117,7 +117,7 @@ class Network:
         """From now on the penalty alpha/2·ΣW²/Σweight, for normalisers that are Σweight/(what scales the gradient)."""
         _, of_gradient = scales(self.architecture.out_activation, self.architecture.widths[-1])
         for layer in self.model.layers:
-            if isinstance(layer, Dense):
+            if isinstance(layer, PerWeightDense):
                 layer.weight_l2 = alpha / 2 / of_gradient
 
     def take(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:

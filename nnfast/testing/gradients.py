@@ -68,7 +68,7 @@ def loss_pair(backend: Backend, op: str, y: Array, keywords: Mapping[str, Any]) 
 def dense_off_kinks(rng: np.random.Generator, rows: int, inputs: int, outputs: int) -> list[Array]:
     """x, w, b with every x·w + b well away from 0, where ReLU and its relatives have their kink.
 
-    One element of x·w + b after the other is moved there by the bias, as far as the others allow it.
+    A bias is drawn again until all of its column is.
     """
     margin = min(5e-3, 0.2 / max(rows, 1))
     x, w = rng.standard_normal((rows, inputs)), rng.standard_normal((inputs, outputs))

@@ -207,7 +207,7 @@ class RanksRun(ArrayRun):
         self._seconds = float(everyones[:, 0].max()) / (self.steps - first)
         bad = everyones[:, 1][everyones[:, 1] >= 0]
         if len(bad):
-            step = first + int(bad.min()) // self._accumulate
+            step = self._step_of(int(bad.min()), first)
             with self.together():
                 if self.ranks.rank == 0:
                     self._warn(Result(None, step), step // self.per_epoch + 1)
@@ -235,6 +235,13 @@ class RanksRun(ArrayRun):
         """Batches of a step; the last one of an epoch may have fewer."""
         first = step % self.per_epoch * self._accumulate
         return min(self._accumulate, self._shares.batches - first)
+
+    def _step_of(self, batch: int, first: int) -> int:
+        """The step that takes this batch of a job whose first step is `first`."""
+        while batch >= self._of_step(first):
+            batch -= self._of_step(first)
+            first += 1
+        return first
 
     def _batches(self, steps: int) -> tuple[Array, Array]:
         """Epoch and number of each batch of the next steps."""

@@ -7,13 +7,13 @@ changes no result. A step is one update; with accumulation it takes several batc
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nnfast._warning import warn
 from nnfast.errors import CheckpointError, NonFiniteWarning, StateError
 from nnfast.protocol import Aside, Job, Result
 from nnfast.training.batches import Data, make_job, normalisers, repeated, tally_of
@@ -145,11 +145,10 @@ class Run:
     def _warn(self, result: Result, epoch: int) -> None:
         if result.nonfinite >= 0 and not self._warned:
             self._warned = True
-            warnings.warn(
+            warn(
                 f"the loss or the gradient is not finite since epoch {epoch}; "
                 "a smaller learning rate or clip_norm= may help, or the data hold NaN",
                 NonFiniteWarning,
-                stacklevel=7,
             )
 
 

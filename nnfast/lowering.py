@@ -130,16 +130,16 @@ class Builder:
         if self.differentiate:
             self._parts[-1].backward.append(self._op("backward", op, args, scalars, attributes))
 
-    def penalize(self, name: str, l1: str, l2: str, *, by_batch: bool = False) -> None:
+    def penalize(self, name: str, l1: str, l2: str, *, by_batch: bool = False, gradient: bool = True) -> None:
         """Add l1·Σ|p| + l2·Σp² of a parameter array to the loss, the strengths being scalars of this layer.
 
         `by_batch` divides that by the number of the batch's rows, or the sum of their weights, as the loss is: then it
-        is the whole loss, of all rows together, that has this penalty.
+        is the whole loss, of all rows together, that has this penalty. Without `gradient` the layer adds that itself.
         """
         if not isinstance(l1, str) or not isinstance(l2, str):
             raise OptionError(f"the penalty of {name!r} has strengths {l1!r} and {l2!r}; expected names of scalars")
-        gradient = self.gradient(name, flat=True) if self.differentiate else None
-        args = (self.parameter(name, flat=True), gradient, self.sum("penalty"))
+        g = self.gradient(name, flat=True) if self.differentiate and gradient else None
+        args = (self.parameter(name, flat=True), g, self.sum("penalty"))
         op = "batch_penalty" if by_batch else "penalty"
         self._penalties.append(self._op("penalty", op, args, {"l1": l1, "l2": l2}, {}))
 
@@ -217,9 +217,12 @@ class Builder:
     def metric(self, op: str, *args: Buffer | None) -> None:
         self._tail.append(self._op("metric", op, args, {}, {}))
 
-    def python_metric(self, call: Callable[..., None], total: Buffer) -> None:
-        """Cut the program after the loss: `call(output, y, weight, total)` adds its sum over the batch to `total`."""
-        args = (self.prediction, self.target, self.weight, total)
+    def python_metric(self, call: Callable[..., None], total: Buffer, *, weighted: bool = True) -> None:
+        """Cut the program after the loss: `call(output, y, weight, total)` adds its sum over the batch to `total`.
+
+        One that is not `weighted` is called without the weights.
+        """
+        args = (self.prediction, self.target, *([self.weight] if weighted else []), total)
         self._tail.append(Op("python", args, (), (("call", call),), "metric"))
 
     @property

@@ -20,7 +20,6 @@ from nnfast.errors import DTypeError, ShapeError
 from nnfast.layers.python import PythonLayer
 from nnfast.losses import PythonLoss
 from nnfast.metrics import Metric
-from nnfast.protocol import Op
 from nnfast.registry import get_backend
 from nnfast.validation import host_array, labels, targets
 
@@ -65,9 +64,7 @@ class OwnLayer(PythonLayer):
         super().lower(b)
         for name, kind in zip(PARAMETERS, ("weight", "bias"), strict=True):
             if name in self._shapes:
-                strengths = {"l1": f"{kind}_l1", "l2": f"{kind}_l2"}
-                args = (b.parameter(name, flat=True), None, b.sum("penalty"))
-                b._penalties.append(b._op("penalty", "penalty", args, strengths, {}))
+                b.penalize(name, f"{kind}_l1", f"{kind}_l2", gradient=False)
 
     def compute(self, x: Any, training: bool) -> Any:
         if self.backend.device != "cpu":  # what the part holds are copies then
@@ -132,8 +129,7 @@ class OwnAccuracy(Metric):
         self._predictions = getattr(activation, "predictions", None)
 
     def lower(self, b: Builder) -> None:
-        args = (b.prediction, b.target, b.sum(self.name))
-        b._tail.append(Op("python", args, (), (("call", self._measure),), "metric"))
+        b.python_metric(self._measure, b.sum(self.name), weighted=False)
 
     def _measure(self, outputs: Any, y: Any, total: Any) -> None:
         outputs, y = to_host(self._at, outputs), to_host(self._at, y)

@@ -52,6 +52,31 @@ def test_elementwise_ops_work_in_place(backend: Any, op: str, dtype: Any) -> Non
         assert_parity(call.arrays[target], apart)
 
 
+LOSSES = [op for op in OPS if {"weight", "dz", "losses"} <= {arg.name for arg in OPS[op].args}]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba", "cupy"], indirect=True)
+@pytest.mark.parametrize("op", LOSSES)
+@pytest.mark.parametrize("large", [True, False], ids=["large", "tiny"])
+def test_only_the_proportions_of_weights_count(backend: Any, op: str, dtype: Any, large: bool) -> None:
+    """Also where their sum is beyond the dtype, or its inverse is; on a GPU subnormal numbers are zero."""
+    exponents = {"float32": (123, -120 if backend.device != "cpu" else -140), "float64": (1000, -900)}
+    exponent = exponents[np.dtype(dtype).name][not large]
+    tried = 0
+    for call in calls(op, dtype):
+        weight = call.arrays["weight"]
+        if weight is None or call.arrays["dz"] is None or not weight.size:
+            continue
+        tried += 1
+        weight[...] = 0.125 + np.round(8 * weight) / 8
+        usual = testing.run(backend, call)["dz"]
+        np.ldexp(weight, exponent, out=weight)
+        call.keywords["normaliser"] = float(np.ldexp(call.keywords["normaliser"], exponent))
+        scaled = testing.run(backend, call)["dz"]
+        np.testing.assert_allclose(scaled, usual, rtol=8 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
+    assert tried > 3
+
+
 def test_dense_backward_may_overwrite_dy(backend: Any, dtype: Any) -> None:
     for call in calls("dense_backward", dtype):
         apart = testing.run(backend, call)

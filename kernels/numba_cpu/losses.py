@@ -31,7 +31,7 @@ from .simd import (
     vstore_n,
     vwiden,
 )
-from .softmax import softmax_cross_entropy
+from .softmax import half_way, softmax_cross_entropy
 from .vmath import vexp, vlog, vlog1p
 
 __all__ = [
@@ -65,13 +65,15 @@ def _by_element(of_one: Any, *, mean: bool = True) -> Any:
         number, one = vset(z, parameter), vset(z, 1.0)
         single = outputs == 1
         apart = weight.size > 0 and not single
+        half = 1.0 if apart else half_way(normaliser)
+        halves = vset(z, half)
         turns = 1 if single or apart or losses.size == 0 else 2
         for turn in range(turns):
             by_row = apart or turn == 1
             length = outputs if by_row else z.size
             for n in range(rows if by_row else 1):
                 weight_of_row = np.float64(weight[n]) if apart else 1.0
-                scale = vset(z, weight_of_row * share / normaliser)
+                scale = vset(z, weight_of_row * share / (normaliser * half))
                 summed = vacc_zero(z)
                 for j in range(0, length, step):
                     i = n * length + j
@@ -83,7 +85,7 @@ def _by_element(of_one: Any, *, mean: bool = True) -> Any:
                     if single and losses.size > 0:
                         vput(losses, i, vnarrow(z, value), left)
                     if dz.size > 0 and turn == 0:
-                        vput(dz, i, slope * (k * scale), left)
+                        vput(dz, i, slope * (k * halves * scale), left)
                     summed = vfma(vwiden(k), value, summed)
                 loss_of_row = share * vacc_sum(summed)
                 if by_row and losses.size > 0:
@@ -211,6 +213,8 @@ def _categorical_with_labels(z, labels, weight, total, dz, losses, normaliser):
     of_z, of_dz = z.reshape(-1), dz.reshape(-1)
     picked = columns(z)
     summed = vacc_zero(z)
+    half = half_way(normaliser)
+    halves, rest = vset(z, half), vset(z, normaliser * half)
     for first in range(0, rows, lanes(z)):
         n = min(rows - first, lanes(z))
         for row in range(n):
@@ -222,7 +226,7 @@ def _categorical_with_labels(z, labels, weight, total, dz, losses, normaliser):
         if losses.size > 0:
             vstore_n(losses, first, loss, n)
         if dz.size > 0:
-            vstore(picked, 0, -k / (p * normaliser))
+            vstore(picked, 0, -(k * halves) / (p * rest))
             of_dz[first * c : (first + n) * c] = 0
             for row in range(n):
                 of_dz[(first + row) * c + labels[first + row]] = picked[row]

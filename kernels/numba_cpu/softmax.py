@@ -92,6 +92,12 @@ def softmax_cross_entropy(z, labels, targets, weight, total, dz, losses, normali
 
 
 @jit
+def half_way(normaliser):
+    """A power of two by which weights come half way to weight/normaliser, where all of it at once leaves float32."""
+    return 2.0**-64 if normaliser > 2.0**60 else 2.0**64 if normaliser < 2.0**-60 else 1.0
+
+
+@jit
 def _along(z, labels, targets, weight, total, dz, losses, normaliser, smoothing):
     """One row after the other. For a label alone, its logit and its gradient are picked; else see `_pull`."""
     rows, c = z.shape
@@ -160,7 +166,8 @@ def _across(z, labels, targets, weight, total, dz, losses, normaliser, smoothing
     x = columns(z)
     e = columns(z)
     keep, share, one = vset(z, 1.0 - smoothing), vset(z, smoothing / c), vset(z, 1.0)
-    scale = vset(z, 1.0 / normaliser)
+    half = half_way(normaliser)
+    halves, scale = vset(z, half), vset(z, 1.0 / (normaliser * half))
     summed = vacc_zero(z)
     for first in range(0, rows, step):
         base = first * c
@@ -181,7 +188,7 @@ def _across(z, labels, targets, weight, total, dz, losses, normaliser, smoothing
         if losses.size > 0:
             vstore_n(losses, first, loss, n)
         if dz.size > 0:
-            g = k * scale
+            g = k * halves * scale
             factor = g / s * vnarrow(z, mass)
             for j in range(c):
                 vscatter(dz, base + j, c, vload(e, j * step) * factor - vload(x, j * step) * g, n)

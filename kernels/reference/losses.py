@@ -166,11 +166,13 @@ def _record(loss: Array, weight: Array | None, total: Array, losses: Array | Non
 
 
 def _weigh(dz: Array | None, weight: Array | None, normaliser: float) -> None:
-    """dz *= weight/normaliser, row by row"""
-    if dz is not None:
+    """dz *= weight/normaliser, row by row; the quotient in float64, as their sum may be beyond float32"""
+    if dz is None:
+        return
+    if weight is None:
         dz /= normaliser
-        if weight is not None:
-            dz *= weight[:, None]
+    else:
+        dz *= (weight / np.float64(normaliser)).astype(dz.dtype)[:, None]
 
 
 def _row_mean(a: Array) -> Array:

@@ -103,7 +103,8 @@ __device__ inline double walk(const PairLoss& a) {
     const int column_stride = int(stride - row_stride * a.outputs), outputs = int(a.outputs);
     const bool wide_in = aligned(a.z) && aligned(a.y), wide_out = aligned(a.dz);
     const double share = share_of(KIND, a.outputs);
-    const real scale = real(share / get(a.normaliser)), delta = real(get(a.delta));
+    const Scale scale(share, get(a.normaliser));
+    const real delta = real(get(a.delta));
     index i = first_pack<256>(), row = 0;
     int column = 0;
     if (a.weight) {
@@ -121,7 +122,7 @@ __device__ inline double walk(const PairLoss& a) {
         for (int v = 0; v < PACK; ++v) {
             const Term t = term<KIND>(z.v[v], y.v[v], delta);
             if (i + v < n) sum += double(weight) * t.loss;
-            z.v[v] = t.slope * (weight * scale);
+            z.v[v] = t.slope * scale.of(weight);
             if (a.weight && ++at_column == outputs) {
                 at_column = 0;
                 if (++at_row < a.rows) weight = a.weight[at_row];
@@ -184,7 +185,7 @@ extern "C" __global__ void __launch_bounds__(256) nnf_row_losses(const RowLosses
 // −log p and −1/p at the label, 0 elsewhere: only that p is read.
 extern "C" __global__ void __launch_bounds__(256) nnf_label_loss(const LabelLoss a) {
     const int lane = threadIdx.x & (a.lanes - 1), rows = 256 / a.lanes;
-    const real scale = real(1 / get(a.normaliser));
+    const Scale scale(1, get(a.normaliser));
     double sum = 0;
     for (index first = index(blockIdx.x) * rows; first < a.rows; first += index(gridDim.x) * rows) {
         const index row = first + threadIdx.x / a.lanes, base = row * a.outputs;
@@ -200,7 +201,7 @@ extern "C" __global__ void __launch_bounds__(256) nnf_label_loss(const LabelLoss
         }
         if (live && a.dz)
             for (index j = lane; j < a.outputs; j += a.lanes)
-                a.dz[base + j] = j == label ? -1 / p * (weight * scale) : real(0);
+                a.dz[base + j] = j == label ? -1 / p * scale.of(weight) : real(0);
     }
     if (grid_sum<256>(sum, a.scratch, sum) && threadIdx.x == 0) *place(a.total) += sum;
 }

@@ -57,6 +57,19 @@ __device__ inline double get(Number n) { return n.at ? *n.at : n.value; }
 __device__ inline index get(Count n) { return n.at ? *n.at : n.value; }
 __device__ inline double* place(Total t) { return t.row ? *t.row + t.column : t.at; }
 
+// share/normaliser times a weight, in two steps where all of it at once would leave the range of a float.
+struct Scale {
+    real half;  // a power of two
+    real rest;
+
+    __device__ Scale(double share, double normaliser) {
+        const double by = normaliser > 0x1p60 ? 0x1p-64 : normaliser < 0x1p-60 ? 0x1p64 : 1;
+        half = real(by);
+        rest = real(share / (normaliser * by));
+    }
+    __device__ real of(real weight) const { return weight * half * rest; }
+};
+
 __device__ inline double positive_infinity() { return __longlong_as_double(0x7ff0000000000000LL); }
 
 template <class T>

@@ -28,13 +28,12 @@ struct SoftmaxXent {
 struct Shares {
     real keep;
     real share;
-    real scale;
+    Scale scale;
 
-    __device__ Shares(const SoftmaxXent& a) {
+    __device__ Shares(const SoftmaxXent& a) : scale(1, get(a.normaliser)) {
         const double smoothing = get(a.label_smoothing);
         keep = real(1 - smoothing);
         share = real(smoothing / a.classes);
-        scale = real(1 / get(a.normaliser));
     }
 };
 
@@ -138,7 +137,7 @@ __device__ inline void in_registers(const SoftmaxXent& a) {
         if (live && lane == 0) sum += settle(a, k, row, m, real(s), of_label, pull);
         if (live && a.dz) {
             const real factor = (a.labels ? real(1) : real(pull.mass)) / real(s);
-            const real scale = a.weight ? a.weight[row] * k.scale : k.scale;
+            const real scale = k.scale.of(a.weight ? a.weight[row] : real(1));
 #pragma unroll
             for (int p = 0; p < PACKS; ++p)
                 store_gradient<DENSE>(a, k, on, base, p, e[p], factor, scale, label, wide_targets, wide_out);
@@ -208,7 +207,7 @@ __device__ inline void in_passes(const SoftmaxXent& a) {
         if (on.lane == 0) sum += settle(a, k, row, most, real(s), of_label, pull);
         if (!a.dz) continue;
         const real factor = real((a.labels ? 1 : pull.mass) / s);
-        const real scale = a.weight ? a.weight[row] * k.scale : k.scale;
+        const real scale = k.scale.of(a.weight ? a.weight[row] : real(1));
 #pragma unroll 1
         for (int p = packs - 1; p >= 0; --p) {  // last read, first found in the cache
             if (!on.has(p)) continue;

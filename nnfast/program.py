@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,6 +99,10 @@ class Program:
     arena_columns: int = 0  # working memory per row, in elements
     # What runners have worked out from it, by names of their own, for other runners of this very Program.
     notes: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are without the notes: these hold addresses of this process."""
+        return Program, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     def arena_size(self, rows: int) -> int:
         """Elements of the arena for batches of up to `rows` rows."""

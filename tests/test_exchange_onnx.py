@@ -15,16 +15,7 @@ from nnfast.exchange.onnx_writer import OPSET, graph_of
 
 onnx = pytest.importorskip("onnx", reason="ONNX files need it")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-
-ROWS = X.astype(np.float32)
-
-
-def runtime(content, rows=ROWS):
-    """The first output of ONNX Runtime."""
-    ort = pytest.importorskip("onnxruntime")
-    content = content if isinstance(content, bytes) else content.SerializeToString()
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: rows})[0]
+from onnx_graphs import B1, B2, PRODUCT, ROWS, W1, W2, proto, runtime  # noqa: E402
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -106,30 +97,10 @@ def test_training_goes_on(tmp_path):
 
 # ---- graphs of others -----------------------------------------------------------------------------------------------
 
-W1, B1, W2, B2 = (np.random.default_rng(i).standard_normal(s).astype(np.float32) for i, s in enumerate(
-    [(5, 4), (4,), (4, 3), (3,)]
-))  # fmt: skip
 SOFTMAX_OF = np.exp(np.maximum(ROWS @ W1 + B1, 0) @ W2 + B2)
 WANTED = SOFTMAX_OF / SOFTMAX_OF.sum(1, keepdims=True)
 
 
-def proto(nodes, outputs=("y",), constants=None, opset=17, domains=(), shape=("N", 5)):
-    """A graph of nodes (operator, inputs, output, attributes) with input "x"."""
-    made = [helper.make_node(op, ins, [out], name=f"n{i}", **more) for i, (op, ins, out, more) in enumerate(nodes)]
-    ends = [
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-    ]
-    arrays = {"w1": W1, "b1": B1, "w2": W2, "b2": B2} | (constants or {})
-    used = {name for _, ins, _, _ in nodes for name in ins}
-    graph = helper.make_graph(
-        made, "g", *ends, [numpy_helper.from_array(np.asarray(a), n) for n, a in arrays.items() if n in used]
-    )
-    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 3) for d in domains)]
-    return helper.make_model(graph, opset_imports=imports)
-
-
-PRODUCT = [("MatMul", ["x", "w1"], "a", {}), ("Add", ["a", "b1"], "b", {})]
 REST = [
     ("Relu", ["b"], "c", {}),
     ("MatMul", ["c", "w2"], "d", {}),
@@ -208,40 +179,6 @@ def test_alpha_is_what_was_meant():
     model = nn.from_onnx(proto(nodes, opset=20), backend="numpy")
     assert (model.layers[1].alpha, model.layers[2].alpha) == (0.01, 0.3)
     assert isinstance(model.layers[3], nn.GELU)
-
-
-REFUSED = {
-    "another operator": ([*PRODUCT, ("Sin", ["b"], "y", {})], r"node 'n2' \(Sin\) is of a kind"),
-    "a convolution": ([("Conv", ["x", "k"], "y", {})], r"node 'n0' \(Conv\)"),
-    "a shortcut": ([*PRODUCT, ("Relu", ["b"], "c", {}), ("Add", ["b", "c"], "y", {})], r"'n3' \(Add\) joins 2 values"),
-    "turned round": ([("MatMul", ["k", "x"], "y", {})], r"'n0' \(MatMul\) has a constant where the rows would be"),
-    "transposed rows": ([("Gemm", ["x", "w1"], "y", {"transA": 1})], r"'n0' \(Gemm\) is no product of rows"),
-    "columns": ([*PRODUCT, ("Softmax", ["b"], "y", {"axis": 0})], r"'n2' \(Softmax\) is along axis 0"),
-    "another gelu": ([*PRODUCT, ("Gelu", ["b"], "y", {"approximate": "tanh"})], r"'n2' \(Gelu\) approximates"),
-    "a negative slope": ([*PRODUCT, ("LeakyRelu", ["b"], "y", {"alpha": -1.0})], r"'n2' \(LeakyRelu\) cannot be taken"),
-    "a negative scale": ([("Mul", ["x", "neg"], "z", {}), ("MatMul", ["z", "w1"], "y", {})], r"'n0' \(Mul\) cannot be"),
-    "a matrix added": ([*PRODUCT, ("Add", ["b", "w1"], "y", {})], r"'n2' \(Add\) has a constant of shape \(5, 4\)"),
-    "whole numbers": ([("Cast", ["x"], "z", {"to": 7}), ("MatMul", ["z", "w1"], "y", {})], r"'n0' \(Cast\)"),
-    "a reshape": ([("Reshape", ["x", "s"], "z", {}), ("MatMul", ["z", "w1"], "y", {})], r"'n0' \(Reshape\)"),
-    "weights of whole numbers": ([("MatMul", ["x", "i"], "y", {})], r"'n0' \(MatMul\) has weights of int64"),
-    "of a domain": ([("Scaler", ["x"], "y", {"domain": "ai.onnx.ml"})], r"'n0' \(Scaler\) is of the domain"),
-    "out of nothing": ([("Relu", ["nowhere"], "y", {})], r"'n0' \(Relu\) takes 'nowhere', which nothing before it"),
-    "constants alone": ([("Relu", ["b1"], "y", {})], "depends on constants alone"),
-}
-ODD = {
-    "k": np.zeros((5, 5), np.float32),
-    "neg": np.float32(-1),
-    "s": np.array([5, -1]),
-    "i": np.ones((5, 2), np.int64),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_other_graphs_are_refused_by_the_name_of_the_node(name):
-    nodes, words = REFUSED[name]
-    given = proto(nodes, constants=ODD, opset=20, domains=["ai.onnx.ml"])
-    with pytest.raises(OptionError, match=words):
-        nn.from_onnx(given)
 
 
 def test_weights_in_a_file_beside_it(tmp_path):

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnfast.errors import OptionError
+from nnfast.exchange.onnx_file import STANDARD, checker_of, refused, words
 
-__all__ = ["Found", "Graph", "refused"]
+__all__ = ["SHAPING", "Found", "Graph"]
 
 Array = np.ndarray[Any, Any]
 
-# Operators that change nothing about rows of numbers in a prediction.
-_PASSING = frozenset({"Identity", "Dropout"})
-_SHAPING = frozenset({"Flatten", "Reshape"})
+SHAPING = frozenset({"Flatten", "Reshape"})
+# Constants that are attributes, beside the tensor "value".
+_NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 
 
 class Found(NamedTuple):
@@ -28,39 +29,59 @@ class Found(NamedTuple):
     attributes: Mapping[str, Any]
 
 
-def refused(node: str, why: str) -> OptionError:
-    return OptionError(f"{node} {why}; nnfast reads dense networks: one chain from the input to the output")
-
-
 class Graph:
-    """The nodes of a graph by what they make, and its constants."""
+    """The nodes of a checked graph by what they make, and its constants."""
 
-    def __init__(self, onnx: Any, graph: Any) -> None:
+    def __init__(self, onnx: Any, proto: Any, start: str) -> None:
+        graph = proto.graph
         self._onnx = onnx
+        self._start = start
+        self._check = checker_of(onnx, proto)
         self._makers = {name: node for node in graph.node for name in node.output}
-        self._constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        inputs = [i.name for i in graph.input if i.name not in self._constants]
-        if len(inputs) != 1:
-            raise OptionError(
-                f"the graph has {len(inputs)} inputs ({', '.join(inputs)}); expected one, rows of numbers"
-            )
-        self.input = inputs[0]
-        self._check_order(graph)
+        self._constants = {t.name: self._array(f"initializer {t.name!r}", t) for t in graph.initializer}
+        for node in graph.node:  # in order, so what a node takes is known
+            value = self._constant(node)
+            if value is not None:
+                self._constants[node.output[0]] = value
 
-    def _check_order(self, graph: Any) -> None:
-        """Nodes come after what they take, so no walk along them is endless."""
-        known = {"", self.input, *self._constants}
-        for node in graph.node:
-            for name in node.input:
-                if name not in known:
-                    raise refused(self.words(node), f"takes {name!r}, which nothing before it makes")
-            known.update(node.output)
+    def _array(self, said: str, tensor: Any) -> Array:
+        try:
+            value: Array = self._onnx.numpy_helper.to_array(tensor)
+        except Exception as error:  # onnx raises what it likes
+            raise refused(said, f"cannot be read: {error!s:.200}") from error
+        return value
+
+    def _constant(self, node: Any) -> Array | None:
+        """The value of a Constant, or of a constant passed on or transposed; None for anything else."""
+        if node.domain not in STANDARD or node.op_type not in ("Constant", "Identity", "Transpose"):
+            return None
+        self._check(node)
+        if node.op_type == "Constant":
+            return self._constant_node(node)
+        inner = self._constants.get(node.input[0])
+        if inner is None or node.op_type == "Identity":
+            return inner
+        perm = self._attributes(node).get("perm")
+        if perm is not None and sorted(perm) != list(range(inner.ndim)):
+            raise refused(words(node), f"has perm={list(perm)} for a constant of shape {inner.shape}")
+        return inner.transpose(perm)
+
+    def _constant_node(self, node: Any) -> Array | None:
+        for name, value in self._attributes(node).items():
+            if name == "value":
+                return self._array(words(node), value)
+            if name in _NUMBERS:
+                return np.array(value, _NUMBERS[name])
+        return None
+
+    def _attributes(self, node: Any) -> dict[str, Any]:
+        return {a.name: self._onnx.helper.get_attribute_value(a) for a in node.attribute}
 
     def chain(self, output: str) -> list[Found]:
         """The operators from the input to this output. Raises OptionError naming a node that is no part of one."""
         found: list[Found] = []
         at = output
-        while at != self.input:
+        while at != self._start:
             at, step = self._step(at)
             if step is not None:
                 found.append(step)
@@ -71,91 +92,56 @@ class Graph:
         node = self._makers.get(at)
         if node is None:
             raise OptionError(f"nothing in the graph makes {at!r}")
-        said = self.words(node)
-        if node.domain not in ("", "ai.onnx"):
+        said = words(node)
+        if node.domain not in STANDARD:
             raise refused(said, f"is of the domain {node.domain!r}, which is not read")
+        self._check(node)
+        if at != node.output[0]:
+            raise refused(said, f"makes {at!r} beside its first output, which alone is read")
         for pattern in (self._gelu, self._silu):
             x = pattern(node)
             if x is not None:
                 return x, Found("Gelu" if pattern == self._gelu else "Silu", said, (), {})
-        attributes = {a.name: self._onnx.helper.get_attribute_value(a) for a in node.attribute}
         moving, constants = self._inputs(node)
-        if node.op_type in _PASSING or self._keeps_numbers(node, attributes):
-            return moving[0], None
-        if len(moving) != 1:
-            raise refused(said, f"joins {len(moving)} values ({', '.join(moving)})")
-        if node.op_type in ("Sub", "Div", "MatMul", "Gemm") and node.input[0] != moving[0]:
+        if node.op_type not in ("Add", "Mul") and node.input[0] != moving:
             raise refused(said, f"has a constant where the rows would be, {node.input[0]!r}")
-        return moving[0], Found(node.op_type, said, tuple(constants), attributes)
+        if self._passes(node):
+            return moving, None
+        return moving, Found(node.op_type, said, tuple(constants), self._attributes(node))
 
-    def _inputs(self, node: Any) -> tuple[list[str], list[Array]]:
-        """The inputs that depend on the rows, and the values of the others."""
-        moving: list[str] = []
-        constants: list[Array] = []
-        for name in filter(None, node.input):
-            value = self.constant(name)
-            if value is None:
-                moving.append(name)
-            else:
-                constants.append(value)
+    def _inputs(self, node: Any) -> tuple[str, list[Array]]:
+        """The one input that depends on the rows, and the values of the others."""
+        given = list(filter(None, node.input))
+        moving = [name for name in given if name not in self._constants]
         if not moving:
-            raise refused(self.words(node), "depends on constants alone")
-        return moving, constants
+            raise refused(words(node), "depends on constants alone")
+        if len(moving) != 1:
+            raise refused(words(node), f"joins {len(moving)} values ({', '.join(moving)})")
+        return moving[0], [self._constants[name] for name in given if name != moving[0]]
 
-    def constant(self, name: str) -> Array | None:
-        """The value of an initializer or of a Constant, perhaps passed on or transposed; None for anything else."""
-        if name in self._constants:
-            value: Array = self._constants[name]
-            return value
-        node = self._makers.get(name)
-        if node is None:
-            return None
-        attributes = {a.name: a for a in node.attribute}
-        if node.op_type == "Constant":
-            return self._constant_node(attributes)
-        if node.op_type not in ("Identity", "Transpose"):
-            return None
-        inner = self.constant(node.input[0])
-        if inner is None or node.op_type == "Identity":
-            return inner
-        return inner.transpose(list(attributes["perm"].ints) if "perm" in attributes else None)
-
-    def _constant_node(self, attributes: Mapping[str, Any]) -> Array | None:
-        if "value" in attributes:
-            value: Array = self._onnx.numpy_helper.to_array(attributes["value"].t)
-            return value
-        if "value_float" in attributes:
-            return np.array(attributes["value_float"].f, np.float32)
-        if "value_floats" in attributes:
-            return np.array(attributes["value_floats"].floats, np.float32)
-        return None
-
-    def _keeps_numbers(self, node: Any, attributes: Mapping[str, Any]) -> bool:
-        """Whether the node makes floats of what comes, or rows: (N, …) to (N, width)."""
-        if node.op_type == "Cast":
-            kinds = self._onnx.TensorProto
-            return attributes["to"] in (kinds.FLOAT, kinds.DOUBLE)
-        if node.op_type not in _SHAPING:
-            return False
-        if node.op_type == "Flatten":
-            return int(attributes.get("axis", 1)) == 1
-        shape = self.constant(node.input[1])
-        return shape is not None and shape.size == 2 and (shape[0] in (0, -1))
-
-    def words(self, node: Any) -> str:
-        """The node, as messages name it."""
-        name = node.name or (f"that makes {node.output[0]}" if node.output else "without a name")
-        return f"node {name!r} ({node.op_type})"
+    def _passes(self, node: Any) -> bool:
+        """Whether the node changes nothing in a prediction."""
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] and self._constants[node.input[2]].any():
+            raise refused(words(node), "is in training mode, where it drops at random")
+        return node.op_type in ("Identity", "Dropout")
 
     # ---- operators that are written as several -----------------------------------------------------------------------
+
+    def _maker(self, name: str, *kinds: str) -> Any:
+        """The node that makes a value, if it is of one of these kinds, and ONNX's own."""
+        node = self._makers.get(name)
+        if node is None or node.op_type not in kinds or node.domain not in STANDARD:
+            return None
+        self._check(node)
+        return node
 
     def _silu(self, node: Any) -> str | None:
         """x of x·Sigmoid(x)."""
         if node.op_type != "Mul":
             return None
         for x, other in self._both_ways(node):
-            maker = self._makers.get(other)
-            if maker is not None and maker.op_type == "Sigmoid" and maker.input[0] == x:
+            maker = self._maker(other, "Sigmoid")
+            if maker is not None and maker.input[0] == x:
                 return x
         return None
 
@@ -164,35 +150,33 @@ class Graph:
         if node.op_type != "Mul":
             return None
         factors = self._factors(node)
-        numbers = [float(c) for c in map(self.constant, factors) if c is not None and c.size == 1]
-        names = [name for name in factors if self.constant(name) is None]
-        if len(factors) != 3 or len(names) != 2 or numbers != [0.5]:
+        numbers = [self._constants[name] for name in factors if name in self._constants]
+        names = [name for name in factors if name not in self._constants]
+        if len(names) != 2 or len(numbers) != 1 or not _is(numbers[0], 0.5):
             return None
         return next((x for x, other in (names, names[::-1]) if self._is_one_plus_erf(other, x)), None)
 
     def _factors(self, node: Any) -> list[str]:
         """The factors of a product of up to three."""
         for x, other in self._both_ways(node):
-            maker = self._makers.get(x)
-            if maker is not None and maker.op_type == "Mul":
+            maker = self._maker(x, "Mul")
+            if maker is not None:
                 return [*maker.input, other]
         return list(node.input)
 
     def _is_one_plus_erf(self, name: str, x: str) -> bool:
-        plus = self._makers.get(name)
-        if plus is None or plus.op_type != "Add":
-            return False
-        for erf, one in self._both_ways(plus):
-            maker = self._makers.get(erf)
-            if maker is not None and maker.op_type == "Erf" and _is(self.constant(one), 1.0):
-                scaled = self._makers.get(maker.input[0])
+        plus = self._maker(name, "Add")
+        for erf, one in self._both_ways(plus) if plus is not None else ():
+            maker = self._maker(erf, "Erf")
+            if maker is not None and _is(self._constants.get(one), 1.0):
+                scaled = self._maker(maker.input[0], "Div", "Mul")
                 return scaled is not None and scaled.input[0] == x and self._is_by_root(scaled)
         return False
 
     def _is_by_root(self, node: Any) -> bool:
         """Whether it divides by √2."""
-        by = {"Div": math.sqrt(2), "Mul": math.sqrt(0.5)}.get(node.op_type)
-        return by is not None and _is(self.constant(node.input[1]), by)
+        by = {"Div": math.sqrt(2), "Mul": math.sqrt(0.5)}[node.op_type]
+        return _is(self._constants.get(node.input[1]), by)
 
     @staticmethod
     def _both_ways(node: Any) -> Iterator[tuple[str, str]]:
@@ -202,4 +186,11 @@ class Graph:
 
 
 def _is(value: Array | None, number: float) -> bool:
-    return value is not None and value.size == 1 and math.isclose(float(value.reshape(())), number, rel_tol=1e-6)
+    """Whether it is this number, in a shape that rows keep theirs with."""
+    return (
+        value is not None
+        and value.dtype.kind == "f"
+        and value.size == 1
+        and value.ndim <= 2
+        and math.isclose(float(value.reshape(())), number, rel_tol=1e-6)
+    )

@@ -66,10 +66,12 @@ def from_onnx(
     optimizer and metrics are as for `Model`; a loss on logits takes the place of a last softmax or sigmoid. dtype: as
     in the file unless given. Needs the package onnx.
 
-    Raises OptionError naming the first node that is not understood, CheckpointError for a file that is no ONNX.
+    Raises OptionError naming a node that is not understood or does not fit what comes to it, or for inputs, outputs
+    and opsets that are not read; DTypeError for constants of two dtypes without `dtype`, CheckpointError for a file
+    that is no ONNX.
     """
     from nnfast.exchange.building import model_of
     from nnfast.exchange.onnx_reader import layers_of
 
-    made, kind = layers_of(path, output)
+    made, kind = layers_of(path, output, mixed=dtype is not None)
     return model_of(made, loss, optimizer, metrics, backend, kind if dtype is None else dtype)

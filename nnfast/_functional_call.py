@@ -93,8 +93,8 @@ def read(
     for name, a in (follow or {}).items():
         if a is not None:
             arrays[name] = host_array(name, a if type(a) is np.ndarray else fetched(name, a, place))
-            own = _own_dtype(name, a, arrays[name])
-            dtype = own if dtype is None else dtype
+            if dtype is None and arrays[name].dtype.newbyteorder("=") in _FLOATS:
+                dtype = _own_dtype(name, a, arrays[name])
     return FLOAT64 if dtype is None else dtype, arrays
 
 

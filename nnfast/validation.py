@@ -9,16 +9,15 @@ Dimensions: N rows, C classes.
 
 from __future__ import annotations
 
-import math
 import os
 import reprlib
-import sys
 from typing import Any
 
 import numpy as np
 
 from nnfast._numbers import choice, flag, integer, number, range_words
-from nnfast.devices import adopted, device_of, own_memory, takes
+from nnfast._refusals import in_code, no_numbers, rank_hint, refuse_foreign
+from nnfast.devices import adopted, own_memory, takes
 from nnfast.errors import DataError, DTypeError, OptionError, ShapeError
 
 __all__ = [
@@ -43,16 +42,6 @@ DType = np.dtype[Any]
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 SUM_TOLERANCE = 1e-3  # how far the sum of a row of soft labels may be from 1
-
-_KINDS = {
-    "c": "nnfast computes with real numbers: give its real and imaginary part as two columns",
-    "O": "it mixes types, or its rows differ in length: use np.asarray(…, dtype=float) on rows of numbers",
-    "S": "text must be encoded first, as in np.unique(…, return_inverse=True)",
-    "U": "text must be encoded first, as in np.unique(…, return_inverse=True)",
-    "M": "turn dates into numbers first, as in (t - t[0]) / np.timedelta64(1, 's')",
-    "m": "turn time differences into numbers first, as in dt / np.timedelta64(1, 's')",
-    "V": "take the fields that you need as columns of numbers, or use .astype(np.float32)",
-}
 
 
 def file_name(name: str, given: Any) -> str:
@@ -84,14 +73,14 @@ def host_array(name: str, a: Any) -> Array:
     Takes what `np.asarray` or DLPack take. An array on a GPU is an error, never a copy that nobody asked for.
     """
     if type(a) is not np.ndarray:
-        _refuse_foreign(name, a)
+        refuse_foreign(name, a)
         try:
             a = np.asarray(a) if hasattr(a, "__array__") or not hasattr(a, "__dlpack__") else np.from_dlpack(a)
         except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
             raise DTypeError(f"{name} cannot be read as an array of numbers: {error}") from error
     array: Array = a
     if array.dtype.kind not in "biuf":
-        raise _no_numbers(name, array)
+        raise no_numbers(name, array)
     return array
 
 
@@ -101,30 +90,8 @@ def any_array(name: str, a: Any, backend: Any = None) -> Array:
         return host_array(name, a)
     array: Array = adopted(name, a, backend)
     if array.dtype.kind not in "biuf":
-        raise _no_numbers(name, array)
+        raise no_numbers(name, array)
     return array
-
-
-def _no_numbers(name: str, a: Array) -> DTypeError:
-    small = a.dtype.kind == "V" and a.dtype.names is None  # bfloat16 and its like, which are no part of NumPy
-    hint = "convert it to float32 first" if small else _KINDS.get(a.dtype.kind, "convert it")
-    return DTypeError(f"{name} has dtype {a.dtype}, not numbers; {hint}")
-
-
-def _refuse_foreign(name: str, a: Any) -> None:
-    """Raise for what `np.asarray` would take or copy without a word although it should not."""
-    if a is None:
-        raise DTypeError(f"{name} is None; expected an array")
-    if "numpy.ma" in sys.modules and isinstance(a, np.ma.MaskedArray):
-        raise DTypeError(f"{name} is a masked array, and the mask would be lost; use {name}.filled(value) first")
-    if hasattr(a, "tocsr") and hasattr(a, "toarray"):
-        raise DTypeError(f"{name} is a sparse matrix ({type(a).__name__}); make it dense with {name}.toarray()")
-    device = device_of(a)
-    if device:
-        raise DTypeError(
-            f"{name} ({type(a).__module__}.{type(a).__name__}) lives on {device}, and this backend computes on the "
-            f"CPU; copy it first (CuPy: {name}.get(), PyTorch: {name}.cpu()) or choose a backend of that device"
-        )
 
 
 def convert(name: str, a: Array, dtype: DType) -> Array:
@@ -149,30 +116,18 @@ def features(
 ) -> Array:
     """`x` as (N, width) array of `dtype`; any width where `width` is None. NaN and inf pass: they propagate."""
     a = any_array(name, x, backend)
-    expected = f"(N, {width})" if width is not None else "(N, inputs)"
+    expected = f"(N, {width})" if width is not None else "(N, inputs)" if name in ("X", "x") else "(N, outputs)"
     if a.ndim != 2:
-        hint = _rank_hint(name, a, width)
+        hint = rank_hint(name, a, width)
         raise ShapeError(f"{name} has shape {a.shape}; expected {expected}, one row per sample{hint}")
     if width is not None and a.shape[1] != width:
-        hint = f"; it looks transposed: use {name}.T" if a.shape[0] == width else ""
+        hint = f"; it looks transposed: use {in_code(name)}.T" if a.shape[0] == width else ""
         raise ShapeError(f"{name} has shape {a.shape}: {a.shape[1]} columns where {width} are expected{hint}")
     if a.shape[1] == 0:
         raise ShapeError(f"{name} has shape {a.shape}: no columns; at least one is needed")
     if a.shape[0] == 0 and not allow_empty:
         raise DataError(f"{name} has shape {a.shape}: no rows; at least one sample is needed")
     return convert(name, a, dtype)
-
-
-def _rank_hint(name: str, a: Array, width: int | None) -> str:
-    if a.ndim == 1 and width == 1:
-        return f"; for one column use {name}.reshape(-1, 1)"
-    if a.ndim == 1 and width is None:
-        return f"; for one column use {name}.reshape(-1, 1), for one sample {name}.reshape(1, -1)"
-    if a.ndim == 1 and width == a.size:
-        return f"; for one sample use {name}.reshape(1, -1)"
-    if a.ndim > 2 and width in (None, math.prod(a.shape[1:])):
-        return f"; use {name}.reshape({a.shape[0]}, -1)"
-    return ""
 
 
 def labels(name: str, y: Any, rows: int, classes: int, dtype: DType) -> Array:
@@ -184,7 +139,7 @@ def labels(name: str, y: Any, rows: int, classes: int, dtype: DType) -> Array:
         return _class_indices(name, a, rows, classes)
     if a.shape == (rows, classes):
         return _class_rows(name, convert(name, a, dtype))
-    hint = f"; use {name}.ravel() for class numbers" if a.ndim == 2 and a.shape[1] == 1 else ""
+    hint = f"; use {in_code(name)}.ravel() for class numbers" if a.ndim == 2 and a.shape[1] == 1 else ""
     raise ShapeError(
         f"{name} has shape {a.shape}; expected ({rows},) class numbers, or ({rows}, {classes}) one-hot or soft "
         f"rows{hint}"
@@ -200,7 +155,7 @@ def _class_indices(name: str, a: Array, rows: int, classes: int) -> Array:
             raise DataError(f"{name}[{bad[0]}] is {a[bad[0]]}; every row needs a class number: drop such rows first")
         raise DTypeError(
             f"{name} has dtype {a.dtype}; class numbers must be integers, 0 to {classes - 1}: "
-            f"use {name}.astype(np.int64)"
+            f"use {in_code(name)}.astype(np.int64)"
         )
     # A uint64 too large for int64 wraps to a negative number, so the check of the converted array finds it too.
     indices = np.ascontiguousarray(a.astype(np.int64, copy=False))
@@ -239,11 +194,11 @@ def targets(
     if a.shape != (rows, width):
         hint = ""
         if a.ndim == 1 and width == 1:
-            hint = f"; use {name}.reshape(-1, 1)"
+            hint = f"; use {in_code(name)}.reshape(-1, 1)"
         elif a.ndim == 1 and a.size == width and rows == 1:
-            hint = f"; use {name}.reshape(1, -1)"
+            hint = f"; use {in_code(name)}.reshape(1, -1)"
         elif a.shape == (width, rows):
-            hint = f"; it looks transposed: use {name}.T"
+            hint = f"; it looks transposed: use {in_code(name)}.T"
         raise ShapeError(f"{name} has shape {a.shape}; expected ({rows}, {width}), the shape of the output{hint}")
     made = convert(name, a, dtype)
     good = np.isfinite(made)
@@ -267,7 +222,7 @@ def weights(name: str, w: Any, rows: int, dtype: DType) -> Array | None:
         return None
     a = host_array(name, w)
     if a.shape != (rows,):
-        hint = f"; use {name}.ravel()" if a.ndim > 1 and a.size == rows else ""
+        hint = f"; use {in_code(name)}.ravel()" if a.ndim > 1 and a.size == rows else ""
         raise ShapeError(f"{name} has shape {a.shape}; expected ({rows},), one weight per row{hint}")
     made = convert(name, a, dtype)
     good = np.isfinite(made) & (made >= 0)
@@ -286,9 +241,9 @@ def writable(name: str, a: Any, shape: tuple[int, ...], dtype: DType) -> Array:
     """
     a = own_memory(a)
     if not isinstance(a, np.ndarray):
-        _refuse_foreign(name, a)
+        refuse_foreign(name, a)
         raise DTypeError(f"{name} is a {type(a).__name__}; it is updated in place, so it must be a NumPy array")
-    _refuse_foreign(name, a)
+    refuse_foreign(name, a)
     if a.dtype.newbyteorder("=") != dtype:
         raise DTypeError(f"{name} has dtype {a.dtype}; it is updated in place, so it must be {dtype}")
     if a.shape != tuple(shape):

@@ -101,7 +101,9 @@ def test_host_array_makes_plain_arrays():
         (np.zeros(1, dtype=[("a", "f4")]), "fields"),
         ([[1, 2], [3]], "cannot be read"),
         ([2**70], "object"),
-        ({"a": 1}, "object"),
+        ({"a": 1}, "is a dict, not an array"),
+        ({1, 2}, "is a set, not an array"),
+        (iter([1]), "an iterable of batches is given alone"),
         (None, "x is None"),
     ],
 )

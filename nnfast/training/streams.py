@@ -71,7 +71,10 @@ class Stream:
     def _unpack(self, batch: Any, number: int) -> tuple[Any, Any, Any]:
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             what = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
-            raise DTypeError(f"batch {number} of {self._name} is {what}; expected (X, y) or (X, y, sample_weight)")
+            hint = "; X and y of a whole set are two arguments" if hasattr(batch, "__array__") else ""
+            raise DTypeError(
+                f"batch {number} of {self._name} is {what}; expected (X, y) or (X, y, sample_weight){hint}"
+            )
         X, y, weight = (*batch, None)[:3]
         return X, y, weight
 

@@ -57,8 +57,12 @@ def allowed_cpus(threads: int) -> list[int]:
 
 
 def environment(threads: int, **extra: str) -> dict[str, str]:
-    """The environment of a contender: the same number of threads for every library that reads it there."""
-    return os.environ | {name: str(threads) for name in SETTINGS} | {"KERAS_BACKEND": "jax"} | OPENBLAS_SPIN | extra
+    """The environment of a contender: the same number of threads for every library that reads it there.
+
+    Python keeps byte code, as it does unless it is told otherwise: else what is not installed would start slower.
+    """
+    same = {name: str(threads) for name in SETTINGS} | {"KERAS_BACKEND": "jax", "PYTHONDONTWRITEBYTECODE": ""}
+    return os.environ | same | OPENBLAS_SPIN | extra
 
 
 def caches_in(folder: str) -> dict[str, str]:

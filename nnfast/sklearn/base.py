@@ -102,7 +102,7 @@ class BaseMLP(BaseEstimator):
         self._random_state = check_random_state(self.random_state)
         if first:
             self._initialize(X, y)
-        network = self._current_network()
+        network = self._current_network(training=True)
         X, weight = self._dense(X), None if weight is None else weight.astype(network.model.dtype)
         if self.solver == "lbfgs":
             return self._prepared_lbfgs(network, X, y, weight)
@@ -134,26 +134,31 @@ class BaseMLP(BaseEstimator):
             coefs.append(self._random_state.uniform(-bound, bound, (n_inputs, n_outputs)).astype(X.dtype, copy=False))
             intercepts.append(self._random_state.uniform(-bound, bound, n_outputs).astype(X.dtype, copy=False))
         self.coefs_, self.intercepts_ = coefs, intercepts
-        key = int(self._random_state.randint(2**31 - 1)) if self.dropout else 0
-        self._network = self._new_network(key)
+        self._network = self._new_network()
         if self.solver != "lbfgs":
             stopping.begin_record(self)
 
-    def _new_network(self, key: int = 0) -> Network:
+    def _new_network(self) -> Network:
         widths = (len(self.coefs_[0]), *(w.shape[1] for w in self.coefs_))
         dtype = np.dtype(self.coefs_[0].dtype).name
-        made = Architecture(
-            widths, self.activation, self.out_activation_, dtype, self.backend, float(self.dropout), key
-        )
-        return Network(made)
+        return Network(Architecture(widths, self.activation, self.out_activation_, dtype, self.backend))
 
-    def _current_network(self) -> Network:
-        """The network with the weights of `coefs_` and `intercepts_`, whoever has set them."""
-        network: Network | None = self.__dict__.get("_network")
-        if network is None:  # put together by hand, or converted
-            network = self._network = self._new_network()
+    def _current_network(self, *, training: bool = False) -> Network:
+        """The network as the arguments now ask for it, with the weights of `coefs_` and `intercepts_`.
+
+        Dropout makes a difference to `training` alone; its seed is drawn when it first does.
+        """
+        network: Network = self.__dict__.get("_network") or self._new_network()  # put together by hand, or converted
+        made = network.architecture
+        asked = made._replace(activation=self.activation, backend=self.backend)
+        if training and self.dropout != made.dropout:
+            key = made.key or int(self._random_state.randint(2**31 - 1))
+            asked = asked._replace(dropout=float(self.dropout), key=key)
+        if asked != made:
+            network = network.remade(asked)
         if network.take(self.coefs_, self.intercepts_):
             self.coefs_, self.intercepts_ = network.coefs, network.intercepts
+        self._network = network
         return network
 
     def _prepared_lbfgs(self, network: Network, X: Array, y: Array, weight: Array | None) -> Callable[[], None]:
@@ -239,7 +244,8 @@ class BaseMLP(BaseEstimator):
         """What the output activation gives for each row, (N, n_outputs)."""
         fitted = self.__dict__
         network: Network | None = fitted.get("_network")
-        if network is not None and "feature_names_in_" not in fitted:
+        as_asked = network is not None and network.settings == (self.activation, self.backend)
+        if network is not None and as_asked and "feature_names_in_" not in fitted:
             row = network.predict_plain_row(X, self.coefs_, self.intercepts_)
             if row is not None:
                 return row

@@ -20,6 +20,7 @@ from nnfast.buffers import realigned
 from nnfast.model import Model
 from nnfast.predictor import Predictor
 from nnfast.program import Program
+from nnfast.validation import choice
 
 __all__ = ["Architecture", "Network", "scales"]
 
@@ -52,6 +53,7 @@ class Architecture(NamedTuple):
     key: int = 0  # the seed of dropout
 
     def model(self) -> Model:
+        choice("activation", self.activation, (*ACTIVATIONS, "identity"))
         made: list[layers.Layer] = []
         for i, (n_inputs, n_outputs) in enumerate(pairwise(self.widths)):
             if i and self.activation in ACTIVATIONS:
@@ -89,6 +91,7 @@ class Network:
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
+        self.settings = architecture.activation, architecture.backend  # arguments that predictions depend on
         self.coefs: list[Array] = []
         self.intercepts: list[Array] = []
         self._views: tuple[Array, ...] = ()  # what those lists held when they were made
@@ -108,6 +111,12 @@ class Network:
     @property
     def optimizer(self) -> Any:
         return self.model.optimizer
+
+    def remade(self, architecture: Architecture) -> Network:
+        """Another network, of these widths, that goes on with a copy of this one's optimizer; weights are to follow."""
+        made = Network(architecture)
+        made._kept = self._optimizer_to_keep()
+        return made
 
     def begin(self, optimizer: optimizers.GradientOptimizer) -> None:
         """From now on this optimizer, with fresh moments."""
@@ -183,7 +192,7 @@ class Network:
         model = self.architecture.model()
         if self._kept is not None:
             optimizer, steps, slots = self._kept
-            model.optimizer = optimizer
+            model.optimizer = optimizer = optimizer._clone()  # others may keep the same one
             optimizer.steps = steps
             model._buffers.slots = {name: realigned(slot, model.backend) for name, slot in slots.items()}
         self._model, self._kept, self._predictor = model, None, None
@@ -197,14 +206,16 @@ class Network:
         self.intercepts = [np.asarray(to_numpy(layer.biases)) for layer in dense]
         self._views = (*self.coefs, *self.intercepts) if model.backend.device == "cpu" else ()
 
+    def _optimizer_to_keep(self) -> tuple[Any, int, dict[str, Array]] | None:
+        """The optimizer, its steps and moments, for another model."""
+        if self._model is None or self._model.optimizer is None:
+            return self._kept
+        buffers, optimizer, to_numpy = self._model._buffers, self._model.optimizer, self._model.backend.to_numpy
+        return optimizer._clone(), optimizer.steps, {n: np.array(to_numpy(s)) for n, s in buffers.slots.items()}
+
     def __getstate__(self) -> dict[str, Any]:
         """The architecture and the optimizer with its moments; weights are kept by the estimator."""
-        kept = self._kept
-        if self._model is not None and self._model.optimizer is not None:
-            buffers, optimizer = self._model._buffers, self._model.optimizer
-            to_numpy = self._model.backend.to_numpy
-            kept = optimizer._clone(), optimizer.steps, {n: np.array(to_numpy(s)) for n, s in buffers.slots.items()}
-        return {"architecture": self.architecture, "kept": kept}
+        return {"architecture": self.architecture, "kept": self._optimizer_to_keep()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["architecture"])  # type: ignore[misc]  # the same start as that of a new network

@@ -152,6 +152,17 @@ def test_a_converted_estimator_can_be_trained_at_once():
     assert len(mine.loss_curve_) == 16
 
 
+def test_what_stopped_early_goes_on_in_scikit_learn():
+    """And ends as it was where no epoch is better."""
+    settings = SMALL | {"early_stopping": True, "warm_start": True}
+    scikit, mine = (kind(**settings).fit(X, Y) for kind in (theirs.MLPClassifier, MLPClassifier))
+    pair = scikit, to_sklearn(mine)
+    for _ in range(3):
+        for estimator in pair:
+            estimator.fit(X, Y)
+        np.testing.assert_allclose(answers(pair[1]), answers(pair[0]), rtol=1e-9)
+
+
 def test_a_solver_that_stops_otherwise_takes_over():
     """Each needs another record; scikit-learn's estimators fail here."""
     fitted = MLPClassifier(**SMALL, solver="lbfgs", warm_start=True).fit(X, Y)

@@ -175,8 +175,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return bool(self.n_outputs_ == 1)
 
     def _held_out(self, y: Array) -> Array:
-        held: Array = self._label_binarizer.inverse_transform(y)
-        return held
+        return self._dense(self._label_binarizer.inverse_transform(y))
 
     def _checked_held_out(self, X: Any, y: Any) -> tuple[Any, Array]:
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=DTYPES, reset=False)
@@ -191,7 +190,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return labels
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Any) -> float:
-        hits = self._labels(outputs) == y
+        hits = self._dense(self._labels(outputs)) == y
         return float(np.average(hits.all(axis=1) if hits.ndim == 2 else hits, weights=sample_weight))
 
     def __sklearn_tags__(self) -> Any:

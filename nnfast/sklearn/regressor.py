@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from nnfast import validation
 from nnfast.errors import DataError
 from nnfast.sklearn.base import DTYPES, Array, BaseMLP
 
@@ -113,6 +114,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True, dtype=DTYPES, reset=reset
         )  # fmt: skip
+        y = validation.host_array("y", self._dense(y))
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if self.loss == "poisson" and (y < 0).any():

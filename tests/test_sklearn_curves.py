@@ -209,6 +209,16 @@ def test_partial_fit_follows(solver):
     assert both[1].t_ == 20 * 90
 
 
+@pytest.mark.parametrize("classes", [[0, 1, 2], [0, 1, 2, 3]])
+def test_partial_fit_of_several_labels_knows_the_same_classes(classes):
+    both = [module.MLPClassifier(**COMMON) for module in (theirs, ours)]
+    for estimator in both:
+        for _ in range(2):
+            estimator.partial_fit(X, TARGETS["multilabel"], classes=classes)
+        assert estimator.classes_.tolist() == classes
+    assert_same(*both)
+
+
 def test_fit_then_partial_fit_goes_on_with_the_moments():
     expected, got = pair("one")
     for estimator in (expected, got):

@@ -9,8 +9,11 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from sklearn.exceptions import UndefinedMetricWarning
+
 from nnfast import errors
 from nnfast.sklearn import MLPClassifier, MLPRegressor
+from nnfast.sklearn.base import BaseMLP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -18,6 +21,7 @@ rng = np.random.default_rng(0)
 X = rng.standard_normal((120, 5))
 SIGNAL = X[:, 0] * X[:, 1] + X[:, 2]
 Y = np.digitize(SIGNAL, [-0.7, 0.7])
+LABELS = np.stack([SIGNAL > 0, SIGNAL > 1, X[:, 3] > 0], axis=1).astype(int)
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 15, "random_state": 0}
 
 
@@ -48,7 +52,15 @@ BAD = [
     ({"dropout": 0.5, "solver": "lbfgs"}, "needs solver='adam' or 'sgd'"),
     ({"backend": "abacus"}, "backend 'abacus'"),
     ({"validation_data": X}, "validation_data must be"),
+    ({"dropout": True}, "dropout is True"),
+    ({"max_iter": True}, "max_iter is True"),
+    ({"random_state": -1}, "random_state is -1; expected None"),
+    ({"random_state": "0"}, "random_state is '0'"),
+    ({"random_state": np.random.default_rng(0)}, "random_state is Generator.*RandomState"),
+    ({"validation_data": (X, Y), "solver": "lbfgs"}, "validation_data needs solver='adam' or 'sgd'"),
     ({"early_stopping": True, "validation_fraction": 0.005}, "sets 1 of 120 rows aside"),
+    ({"early_stopping": True, "validation_fraction": 0}, "validation_fraction=0 sets 0 of 120 rows aside"),
+    ({"early_stopping": True, "validation_fraction": 0.999}, "sets 120 of 120 rows aside.*training at least 1"),
 ]
 
 
@@ -60,6 +72,25 @@ def test_bad_arguments_are_named(kind, settings, words):
     with pytest.raises(errors.NnfastError, match=words) as raised:
         kind(**SMALL | settings).fit(X, Y)
     assert isinstance(raised.value, ValueError | TypeError | RuntimeError)
+
+
+def test_numpys_flags_are_flags():
+    flags = dict.fromkeys(("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "verbose"), np.False_)
+    assert (
+        MLPRegressor(**SMALL | flags).fit(X, SIGNAL).loss_ == MLPRegressor(**SMALL, shuffle=False).fit(X, SIGNAL).loss_
+    )
+
+
+def test_rows_of_each_class_are_set_aside_or_it_is_said_why_not():
+    with pytest.raises(errors.DataError, match=r"119 of 120 rows aside.*training at least 2"):
+        MLPClassifier(**SMALL, early_stopping=True, validation_fraction=0.99).fit(X, Y > 0)
+    with pytest.raises(errors.DataError, match="a class of y has 1 row"):
+        MLPClassifier(**SMALL, early_stopping=True).fit(X, np.arange(len(X)) == 3)
+
+
+def test_the_base_is_no_estimator():
+    with pytest.raises(TypeError, match="abstract"):
+        BaseMLP()
 
 
 def test_a_bad_argument_leaves_an_estimator_as_it_was():
@@ -84,6 +115,11 @@ def test_bad_data_are_named():
         MLPClassifier(**SMALL).partial_fit(X, Y)
     with pytest.raises(errors.DataError, match="not in"):
         MLPClassifier(**SMALL).partial_fit(X, Y, classes=[0, 1])
+    for classes in ([0, 1], ["a", "b", "c"]):
+        with pytest.raises(errors.DataError, match="not in"):
+            MLPClassifier(**SMALL).partial_fit(X, LABELS, classes=classes)
+    with pytest.raises(errors.DTypeError, match="y has dtype"):
+        MLPRegressor(**SMALL).fit(X, SIGNAL.astype(str))
     with pytest.raises(errors.OptionError, match="early_stopping"):
         MLPClassifier(**SMALL, early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
     with pytest.raises(errors.DataError, match="not finite"), np.errstate(all="ignore"):
@@ -92,6 +128,66 @@ def test_bad_data_are_named():
     assert not hasattr(MLPRegressor(solver="lbfgs"), "partial_fit")
     with pytest.warns(UserWarning, match="batch_size=500 is more than there are rows"):
         MLPRegressor(**SMALL, batch_size=500).fit(X, SIGNAL)
+
+
+IMPOSSIBLE = {
+    "text": (Y, Y.astype(str)),
+    "another class": (Y, Y + 1),
+    "no labels": (Y, SIGNAL),
+    "numbers": (Y.astype(str), Y),
+    "several labels": (Y, LABELS),
+    "fewer labels": (LABELS, LABELS[:, :2]),
+    "one label": (LABELS, Y),
+    "no 0 and 1": (LABELS, LABELS * 2),
+    "text of 0 and 1": (LABELS, LABELS.astype(str)),
+}
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_labels_that_cannot_be_right_are_no_validation_data(what, early):
+    y, held = IMPOSSIBLE[what]
+    with pytest.raises(errors.NnfastError, match="y of validation_data"):
+        MLPClassifier(**SMALL, early_stopping=early, validation_data=(X, held)).fit(X, y)
+
+
+def test_fewer_classes_and_equal_labels_are_validation_data():
+    expected = MLPClassifier(**SMALL, validation_data=(X[Y > 0], Y[Y > 0])).fit(X, Y).validation_scores_
+    for held in (Y.astype(np.float32), Y.astype(object), Y[:, None].astype(np.uint8)):
+        fitted = MLPClassifier(**SMALL, validation_data=(X[Y > 0], held[Y > 0])).fit(X, Y)
+        assert fitted.validation_scores_ == expected
+
+
+def test_one_row_has_no_score_of_a_regressor():
+    held = X[:1], SIGNAL[:1]
+    with pytest.warns(UndefinedMetricWarning, match="1 row") as warned:
+        fitted = MLPRegressor(**SMALL, tol=0.0, validation_data=held).fit(X, SIGNAL)
+    assert warned[0].filename == __file__
+    assert len(fitted.validation_scores_) == 15
+    assert np.isnan(fitted.validation_scores_).all()
+    with pytest.raises(errors.DataError, match="at least 2"):
+        MLPRegressor(**SMALL, early_stopping=True, validation_data=held).fit(X, SIGNAL)
+
+
+def test_values_beyond_float32_are_named():
+    narrow, sparse = X.astype(np.float32), pytest.importorskip("scipy.sparse").csr_array
+    for solver in ("adam", "lbfgs"):
+        with pytest.raises(errors.DataError, match=r"y holds values beyond the range of float32.*scale y"):
+            MLPRegressor(**SMALL, solver=solver).fit(narrow, SIGNAL * 1e39)
+    with pytest.raises(errors.DataError, match="sample_weight holds values beyond"):
+        MLPRegressor(**SMALL).fit(narrow, SIGNAL, np.full(len(X), 1e39))
+    with pytest.raises(errors.DataError, match="sample_weight has no weight above 0"):
+        MLPRegressor(**SMALL).fit(narrow, SIGNAL, np.full(len(X), 1e-60))
+    fitted = MLPRegressor(**SMALL).fit(narrow, SIGNAL)
+    before = dict(vars(fitted))
+    for rows in (X * 1e39, sparse(X * 1e39)):
+        with pytest.raises(errors.DataError, match=r"X holds values beyond.*give X in float64 to the first fit"):
+            fitted.predict(rows)
+        with pytest.raises(errors.DataError, match="X holds values beyond"):
+            fitted.partial_fit(rows, SIGNAL)
+        with pytest.raises(errors.DataError, match="X holds values beyond"):
+            MLPRegressor(**SMALL, validation_data=(rows, SIGNAL)).fit(narrow, SIGNAL)
+    assert vars(fitted) == before
 
 
 WRONG = [

@@ -17,10 +17,11 @@ import numpy as np
 
 from nnfast import layers, losses, optimizers
 from nnfast.buffers import realigned
+from nnfast.errors import DataError
 from nnfast.model import Model
 from nnfast.predictor import Predictor
 from nnfast.program import Program
-from nnfast.validation import choice
+from nnfast.validation import choice, convert
 
 __all__ = ["Architecture", "Network", "scales"]
 
@@ -159,8 +160,27 @@ class Network:
             rows = 4096
             parts = [self.predict(X[lo : lo + rows].toarray()) for lo in range(0, X.shape[0], rows)]
             return np.concatenate(parts)
-        output = np.asarray(model.backend.to_numpy(model.predict(X)))
+        try:
+            output = np.asarray(model.backend.to_numpy(model.predict(X)))
+        except DataError:
+            raise self._out_of_range("X") from None
         return np.exp(output, out=output) if self.architecture.out_activation == "exp" else output
+
+    def in_dtype(self, name: str, a: Any) -> Any:
+        """`a` as the model computes with it; what is sparse stays as it is, and is only looked at."""
+        sparse = hasattr(a, "toarray")
+        try:
+            made = convert(name, a.data if sparse else a, self.model.dtype)
+        except DataError:
+            raise self._out_of_range(name) from None
+        return a if sparse else made
+
+    def _out_of_range(self, name: str) -> DataError:
+        dtype = self.model.dtype
+        return DataError(
+            f"{name} holds values beyond the range of {dtype}, ±{np.finfo(dtype).max:.4g}; the network computes in "
+            f"{dtype}, as the X that it was made for: scale {name}, or give X in float64 to the first fit"
+        )
 
     def predict_plain_row(self, X: Any, coefs: Sequence[Any], intercepts: Sequence[Any]) -> Array | None:
         """The outputs of one row, where it is a finite plain array of the network's dtype; else None: check it."""

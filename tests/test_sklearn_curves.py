@@ -135,6 +135,29 @@ def test_early_stopping_follows(kind):
     assert_same(expected, got)
 
 
+@pytest.mark.parametrize("kind", ["csr_matrix", "csr_array", "csc_matrix"])
+def test_early_stopping_follows_with_sparse_labels(kind):
+    y = getattr(pytest.importorskip("scipy.sparse"), kind)(TARGETS["multilabel"])
+    settings = COMMON | {"early_stopping": True, "learning_rate_init": 0.05}
+    expected, got = (module.MLPClassifier(**settings).fit(X, y) for module in (theirs, ours))
+    assert max(got.validation_scores_) > 0
+    np.testing.assert_allclose(got.validation_scores_, expected.validation_scores_)
+    np.testing.assert_array_equal(got.predict(X).toarray(), expected.predict(X).toarray())
+    held = ours.MLPClassifier(**settings, validation_data=(X[:40], y[:40])).fit(X, y)
+    assert held.best_validation_score_ == held.score(X[:40], y[:40])
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csr_array"])
+def test_sparse_numbers_are_learned_as_dense_ones(kind):
+    """scikit-learn takes arrays of several outputs."""
+    y = np.where(TARGETS["several"] > 0, TARGETS["several"], 0)
+    made = getattr(pytest.importorskip("scipy.sparse"), kind)
+    expected = theirs.MLPRegressor(**COMMON).fit(X, y)
+    assert_same(expected, ours.MLPRegressor(**COMMON).fit(X, made(y)))
+    got = ours.MLPRegressor(**COMMON, validation_data=(X, made(y))).fit(X, y)
+    np.testing.assert_allclose(got.validation_scores_[-1], expected.score(X, y))
+
+
 @pytest.mark.skipif(not WEIGHTED, reason="scikit-learn has sample weights from 1.7 on")
 def test_early_stopping_follows_with_weights():
     settings = {"early_stopping": True, "max_iter": 60, "n_iter_no_change": 4, "sample_weight": WEIGHTS}
@@ -184,6 +207,16 @@ def test_partial_fit_follows(solver):
         both.append(estimator)
     assert_same(*both)
     assert both[1].t_ == 20 * 90
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 2], [0, 1, 2, 3]])
+def test_partial_fit_of_several_labels_knows_the_same_classes(classes):
+    both = [module.MLPClassifier(**COMMON) for module in (theirs, ours)]
+    for estimator in both:
+        for _ in range(2):
+            estimator.partial_fit(X, TARGETS["multilabel"], classes=classes)
+        assert estimator.classes_.tolist() == classes
+    assert_same(*both)
 
 
 def test_fit_then_partial_fit_goes_on_with_the_moments():

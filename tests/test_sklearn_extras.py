@@ -1,10 +1,9 @@
-"""The estimators beyond scikit-learn's: one row at a time, further arguments, conversions, and what they refuse."""
+"""The estimators beyond scikit-learn's: one row at a time, further arguments, conversions, and how they work."""
 
 from __future__ import annotations
 
 import math
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -153,6 +152,17 @@ def test_a_converted_estimator_can_be_trained_at_once():
     assert len(mine.loss_curve_) == 16
 
 
+def test_what_stopped_early_goes_on_in_scikit_learn():
+    """And ends as it was where no epoch is better."""
+    settings = SMALL | {"early_stopping": True, "warm_start": True}
+    scikit, mine = (kind(**settings).fit(X, Y) for kind in (theirs.MLPClassifier, MLPClassifier))
+    pair = scikit, to_sklearn(mine)
+    for _ in range(3):
+        for estimator in pair:
+            estimator.fit(X, Y)
+        np.testing.assert_allclose(answers(pair[1]), answers(pair[0]), rtol=1e-9)
+
+
 def test_a_solver_that_stops_otherwise_takes_over():
     """Each needs another record; scikit-learn's estimators fail here."""
     fitted = MLPClassifier(**SMALL, solver="lbfgs", warm_start=True).fit(X, Y)
@@ -172,118 +182,7 @@ def test_what_is_not_an_estimator_is_not_converted():
         to_sklearn(MLPClassifier())
 
 
-# ---- refusals -------------------------------------------------------------------------------------------------------
-
-BAD = [
-    ({"hidden_layer_sizes": (8, 0)}, r"hidden_layer_sizes\[1\] is 0"),
-    ({"hidden_layer_sizes": 2.5}, "hidden_layer_sizes is 2.5"),
-    ({"activation": "gelu"}, "activation 'gelu'"),
-    ({"solver": "sdg"}, "did you mean 'sgd'"),
-    ({"learning_rate": 0.1}, "learning_rate 0.1"),
-    ({"learning_rate_init": 0}, "learning_rate_init is 0"),
-    ({"alpha": -1}, "alpha is -1"),
-    ({"batch_size": 0}, "batch_size is 0"),
-    ({"batch_size": "all"}, "batch_size is 'all'"),
-    ({"momentum": 1.5}, "momentum is 1.5"),
-    ({"beta_1": 1.0}, "beta_1 is 1.0"),
-    ({"epsilon": 0.0}, "epsilon is 0.0"),
-    ({"max_iter": 0}, "max_iter is 0"),
-    ({"tol": -1e-4}, "tol is -0.0001"),
-    ({"n_iter_no_change": 1.5}, "n_iter_no_change is 1.5"),
-    ({"shuffle": "yes"}, "shuffle is 'yes'"),
-    ({"verbose": "loud"}, "verbose is 'loud'"),
-    ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
-    ({"dropout": 1.0}, "dropout is 1.0"),
-    ({"dropout": 0.5, "solver": "lbfgs"}, "needs solver='adam' or 'sgd'"),
-    ({"backend": "abacus"}, "backend 'abacus'"),
-    ({"validation_data": X}, "validation_data must be"),
-    ({"early_stopping": True, "validation_fraction": 0.005}, "sets 1 of 120 rows aside"),
-]
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"), BAD, ids=lambda value: str(value)[:40] if isinstance(value, dict) else ""
-)
-@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_bad_arguments_are_named(kind, settings, words):
-    with pytest.raises(errors.NnfastError, match=words) as raised:
-        kind(**SMALL | settings).fit(X, Y)
-    assert isinstance(raised.value, ValueError | TypeError | RuntimeError)
-
-
-def test_a_bad_argument_leaves_an_estimator_as_it_was():
-    for settings in ({"alpha": -1}, {"backend": "abacus"}, {"validation_data": 3}):
-        estimator = MLPClassifier(**settings)
-        before = dict(vars(estimator))
-        with pytest.raises(errors.NnfastError):
-            estimator.fit(X, Y)
-        assert vars(estimator) == before
-
-
-def test_bad_data_are_named():
-    with pytest.raises(errors.DataError, match="poisson"):
-        MLPRegressor("poisson").fit(X, SIGNAL)
-    with pytest.raises(errors.DataError, match="at least 0"):
-        MLPRegressor(**SMALL).fit(X, SIGNAL, -np.ones(120))
-    with pytest.raises(errors.DataError, match="2 outputs"):
-        MLPRegressor(**SMALL, warm_start=True).fit(X, SIGNAL).fit(X, np.stack([SIGNAL, SIGNAL], 1))
-    with pytest.raises(errors.DataError, match="same classes"):
-        MLPClassifier(**SMALL, warm_start=True).fit(X, Y).fit(X, Y + 1)
-    with pytest.raises(errors.OptionError, match="classes must be passed"):
-        MLPClassifier(**SMALL).partial_fit(X, Y)
-    with pytest.raises(errors.DataError, match="not in"):
-        MLPClassifier(**SMALL).partial_fit(X, Y, classes=[0, 1])
-    with pytest.raises(errors.OptionError, match="early_stopping"):
-        MLPClassifier(**SMALL, early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
-    with pytest.raises(errors.DataError, match="not finite"), np.errstate(all="ignore"):
-        MLPRegressor(**SMALL, solver="sgd", learning_rate_init=1e200).fit(X, SIGNAL)
-    assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
-    assert not hasattr(MLPRegressor(solver="lbfgs"), "partial_fit")
-    with pytest.warns(UserWarning, match="batch_size=500 is more than there are rows"):
-        MLPRegressor(**SMALL, batch_size=500).fit(X, SIGNAL)
-
-
-WRONG = [
-    ({}, (X[:, :3], Y)),
-    ({}, (X, np.arange(len(X)) % 7)),
-    ({}, (X, Y, -np.ones(len(X)))),
-    ({"alpha": -1}, (X, Y)),
-    ({"validation_data": (X[:, :2], Y)}, (X, Y)),
-    ({"validation_data": (X, Y, -np.ones(len(X)))}, (X, Y)),
-]
-
-
-@pytest.mark.parametrize(("settings", "data"), WRONG)
-def test_a_call_that_is_refused_leaves_what_was_learned(settings, data):
-    fitted, twin = (MLPClassifier(**SMALL, warm_start=True).fit(X, Y).partial_fit(X, Y) for _ in range(2))
-    before = {name: value for name, value in vars(fitted).items() if name not in settings}
-    fitted.set_params(**settings)
-    for call in (fitted.partial_fit, fitted.fit):
-        with pytest.raises(ValueError):  # noqa: PT011  # nnfast's errors and scikit-learn's own
-            call(*data)
-    assert all(vars(fitted)[name] is value for name, value in before.items())
-    fitted.set_params(**{name: getattr(twin, name) for name in settings})
-    for one in (fitted, twin):
-        one.partial_fit(X, Y)  # Adam goes on with its moments and its steps
-    np.testing.assert_array_equal(answers(fitted), answers(twin))
-
-
-def test_a_first_call_that_is_refused_leaves_nothing():
-    fresh = MLPClassifier(**SMALL)
-    for data in ((X, Y, None, [0, 1]), (X[:3], Y, None, [0, 1, 2]), (X, Y, -np.ones(len(X)), [0, 1, 2])):
-        with pytest.raises(ValueError):  # noqa: PT011
-            fresh.partial_fit(*data)
-        assert vars(fresh) == vars(MLPClassifier(**SMALL))
-
-
-def test_warnings_point_at_who_called():
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, batch_size=500).fit(X, SIGNAL)
-        MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, solver="lbfgs").fit(X, SIGNAL)
-        MLPClassifier(hidden_layer_sizes=(3,), batch_size=500).partial_fit(X, Y, classes=[0, 1, 2])
-    assert len(warned) == 4
-    assert {warning.filename for warning in warned} == {__file__}
+# ---- how they work --------------------------------------------------------------------------------------------------
 
 
 def test_epochs_are_one_job_though_their_last_batch_is_short(monkeypatch):
@@ -348,8 +247,3 @@ def test_labels_are_those_of_the_binarizer(labels):
     assert ours.classes_.dtype == theirs.classes_.dtype
     assert (ours.y_type_, ours.sparse_input_) == (theirs.y_type_, theirs.sparse_input_)
     assert np.array_equal(ours.transform(y), theirs.transform(y))
-
-
-def test_continuous_targets_are_no_labels():
-    with pytest.raises(ValueError, match="Unknown label type"):
-        MLPClassifier().fit(np.eye(4), [0.5, 1.5, 0.1, 0.2])

@@ -4,6 +4,7 @@ classifier, regressor  the two classes; `base` holds what they share, `options` 
 network                the nnfast model behind an estimator
 optimizers             Adam and SGD with scikit-learn's conventions
 descent                epochs in scikit-learn's row order; `stopping` ends them, `lbfgs` is the solver of that name
+held_out               the rows that early stopping sets aside
 converting             `from_sklearn` and `to_sklearn`
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnfast import validation
 from nnfast.errors import DataError, OptionError
 from nnfast.sklearn import lbfgs, options, stopping
 from nnfast.sklearn.descent import Descent, RowOrders
+from nnfast.sklearn.held_out import set_aside
 from nnfast.sklearn.network import Architecture, Network
 from nnfast.sklearn.optimizers import make
 from nnfast.training.batches import Data
@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 DTYPES = (np.float64, np.float32)
 
 
-class BaseMLP(BaseEstimator):
+class BaseMLP(BaseEstimator, ABC):
     """Base of `MLPClassifier` and `MLPRegressor`; not for use by itself."""
 
     coefs_: list[Array]
@@ -47,7 +47,7 @@ class BaseMLP(BaseEstimator):
     def _output_activation(self) -> str: ...
 
     @abstractmethod
-    def _targets(self, y: Array, dtype: Any) -> tuple[Array, Array | None]:
+    def _targets(self, y: Array, network: Network) -> tuple[Array, Array | None]:
         """y as the loss takes it, and what scikit-learn adds to each row's loss, or None."""
 
     @abstractmethod
@@ -99,11 +99,14 @@ class BaseMLP(BaseEstimator):
         weight = self._weights(sample_weight, X)
         given = self.validation_data
         held = None if given is None else self._checked_validation(given)
-        self._random_state = check_random_state(self.random_state)
+        self._random_state = options.random_of(self.random_state)
         if first:
             self._initialize(X, y)
-        network = self._current_network()
-        X, weight = self._dense(X), None if weight is None else weight.astype(network.model.dtype)
+        network = self._current_network(training=True)
+        X = self._dense(X)
+        if weight is not None:
+            weight = network.in_dtype("sample_weight", weight)
+            validation.weights("sample_weight", weight, len(X), weight.dtype)  # tiny ones may all be 0 by now
         if self.solver == "lbfgs":
             return self._prepared_lbfgs(network, X, y, weight)
         return self._prepared_descent(network, X, y, weight, held, incremental)
@@ -134,31 +137,36 @@ class BaseMLP(BaseEstimator):
             coefs.append(self._random_state.uniform(-bound, bound, (n_inputs, n_outputs)).astype(X.dtype, copy=False))
             intercepts.append(self._random_state.uniform(-bound, bound, n_outputs).astype(X.dtype, copy=False))
         self.coefs_, self.intercepts_ = coefs, intercepts
-        key = int(self._random_state.randint(2**31 - 1)) if self.dropout else 0
-        self._network = self._new_network(key)
+        self._network = self._new_network()
         if self.solver != "lbfgs":
             stopping.begin_record(self)
 
-    def _new_network(self, key: int = 0) -> Network:
+    def _new_network(self) -> Network:
         widths = (len(self.coefs_[0]), *(w.shape[1] for w in self.coefs_))
         dtype = np.dtype(self.coefs_[0].dtype).name
-        made = Architecture(
-            widths, self.activation, self.out_activation_, dtype, self.backend, float(self.dropout), key
-        )
-        return Network(made)
+        return Network(Architecture(widths, self.activation, self.out_activation_, dtype, self.backend))
 
-    def _current_network(self) -> Network:
-        """The network with the weights of `coefs_` and `intercepts_`, whoever has set them."""
-        network: Network | None = self.__dict__.get("_network")
-        if network is None:  # put together by hand, or converted
-            network = self._network = self._new_network()
+    def _current_network(self, *, training: bool = False) -> Network:
+        """The network as the arguments now ask for it, with the weights of `coefs_` and `intercepts_`.
+
+        Dropout makes a difference to `training` alone; its seed is drawn when it first does.
+        """
+        network: Network = self.__dict__.get("_network") or self._new_network()  # put together by hand, or converted
+        made = network.architecture
+        asked = made._replace(activation=self.activation, backend=self.backend)
+        if training and self.dropout != made.dropout:
+            key = made.key or int(self._random_state.randint(2**31 - 1))
+            asked = asked._replace(dropout=float(self.dropout), key=key)
+        if asked != made:
+            network = network.remade(asked)
         if network.take(self.coefs_, self.intercepts_):
             self.coefs_, self.intercepts_ = network.coefs, network.intercepts
+        self._network = network
         return network
 
     def _prepared_lbfgs(self, network: Network, X: Array, y: Array, weight: Array | None) -> Callable[[], None]:
-        targets, constant = self._targets(y, network.model.dtype)
-        data = Data(network.model, self._in_dtype(X), targets, weight, len(X))
+        targets, constant = self._targets(y, network)
+        data = Data(network.model, network.in_dtype("X", X), targets, weight, len(X))
 
         def train() -> None:
             self.loss_, self.n_iter_ = lbfgs.minimize(self, network, data, constant)
@@ -168,10 +176,12 @@ class BaseMLP(BaseEstimator):
     def _prepared_descent(
         self, network: Network, X: Array, y: Array, weight: Array | None, held: Any, incremental: bool
     ) -> Callable[[], None]:
-        if held is None and self.early_stopping:
+        if held is not None:
+            held = (network.in_dtype("X", held[0]), *held[1:])
+        elif self.early_stopping:
             X, y, weight, held = self._split(X, y, weight)
-        targets, constant = self._targets(y, network.model.dtype)
-        data = Data(network.model, self._in_dtype(X), targets, weight, self._rows_per_batch(len(X)))
+        targets, constant = self._targets(y, network)
+        data = Data(network.model, network.in_dtype("X", X), targets, weight, self._rows_per_batch(len(X)))
         orders = RowOrders(self._random_state, len(X)) if self.shuffle else None
         fresh = make(self) if not incremental or network.optimizer is None else None
 
@@ -191,21 +201,12 @@ class BaseMLP(BaseEstimator):
 
     def _split(self, X: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Array | None, Any]:
         """Rows to train on, and rows set aside to take scores of, as scikit-learn does."""
-        together = [X, y] if weight is None else [X, y, weight]
-        parts = train_test_split(
-            *together,
-            random_state=self._random_state,
-            test_size=self.validation_fraction,
-            stratify=y if self._stratifies() else None,
-        )
-        train, held = parts[::2], parts[1::2]
-        if len(held[0]) < 2:
-            raise DataError(
-                f"validation_fraction={self.validation_fraction} sets {len(held[0])} of {len(X)} rows aside; "
-                "early stopping needs at least 2"
-            )
-        weights = parts[4:] if weight is not None else [None, None]
-        return train[0], train[1], weights[0], (self._in_dtype(held[0]), self._held_out(held[1]), weights[1])
+        given = [X, y] if weight is None else [X, y, weight]
+        labels = y if self._stratifies() else None
+        train, held = set_aside(given, self.validation_fraction, self._random_state, labels)
+        X, y, weight = (*train, None)[:3]
+        X_held, y_held, weight_held = (*held, None)[:3]
+        return X, y, weight, (self._network.in_dtype("X", X_held), self._held_out(y_held), weight_held)
 
     def _stratifies(self) -> bool:
         return False
@@ -230,16 +231,14 @@ class BaseMLP(BaseEstimator):
         made: Array = X.toarray() if hasattr(X, "toarray") else X
         return made
 
-    def _in_dtype(self, X: Array) -> Array:
-        return validation.convert("X", X, self._network.model.dtype)
-
     # ---- outputs ----------------------------------------------------------------------------------------------------
 
     def _outputs(self, X: Any) -> Array:
         """What the output activation gives for each row, (N, n_outputs)."""
         fitted = self.__dict__
         network: Network | None = fitted.get("_network")
-        if network is not None and "feature_names_in_" not in fitted:
+        as_asked = network is not None and network.settings == (self.activation, self.backend)
+        if network is not None and as_asked and "feature_names_in_" not in fitted:
             row = network.predict_plain_row(X, self.coefs_, self.intercepts_)
             if row is not None:
                 return row

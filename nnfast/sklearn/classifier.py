@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from nnfast.errors import DataError, OptionError
+from nnfast.errors import DataError, OptionError, ShapeError
 from nnfast.sklearn.base import DTYPES, Array, BaseMLP
+from nnfast.sklearn.network import Network
 
 __all__ = ["MLPClassifier"]
 
@@ -38,7 +40,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     backend          who computes: None ("auto"), "numba", "numpy", "cupy", … or a Backend object
     dropout          the rate of dropout behind each hidden layer (adam and sgd)
     validation_data  (X, y) or (X, y, sample_weight), scored after each epoch into `validation_scores_`; with
-                     `early_stopping` these rows are watched, and none of the training's are set aside
+                     `early_stopping` these rows are watched, and none of the training's are set aside (adam and sgd)
 
     Raises errors of `nnfast.errors` (each of them also a ValueError or TypeError) for arguments out of range.
     """
@@ -133,8 +135,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             if classes is None:
                 raise OptionError("classes must be passed on the first call to partial_fit.")
             self._label_binarizer = LabelBinarizer()
-            self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else unique_labels(classes))
-            self.classes_ = self._label_binarizer.classes_
+            self.classes_ = unique_labels(classes)
+            self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else self.classes_)
         elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
             raise DataError(f"classes is {classes!r}; earlier calls had {self.classes_!r}")
 
@@ -166,32 +168,37 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _output_activation(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
-    def _targets(self, y: Array, dtype: Any) -> tuple[Array, Array | None]:
+    def _targets(self, y: Array, network: Network) -> tuple[Array, Array | None]:
         if self.out_activation_ == "softmax":
             return np.argmax(y, axis=1), None
-        return np.ascontiguousarray(y, dtype), None
+        return np.ascontiguousarray(y, network.model.dtype), None
 
     def _stratifies(self) -> bool:
         return bool(self.n_outputs_ == 1)
 
     def _held_out(self, y: Array) -> Array:
-        held: Array = self._label_binarizer.inverse_transform(y)
-        return held
+        return self._dense(self._label_binarizer.inverse_transform(y))
 
     def _checked_held_out(self, X: Any, y: Any) -> tuple[Any, Array]:
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=DTYPES, reset=False)
-        if self._label_binarizer.y_type_ in ("binary", "multiclass"):
-            return X, column_or_1d(y)
-        if y.ndim != 2 or y.shape[1] != self.n_outputs_:
-            raise DataError(f"y of validation_data has shape {y.shape}; expected {self.n_outputs_} labels a row")
-        return X, y.toarray() if hasattr(y, "toarray") else y
+        y, single = self._dense(y), self._label_binarizer.y_type_ in ("binary", "multiclass")
+        if single and y.ndim == 2 and y.shape[1] == 1:
+            y = y.ravel()
+        if y.shape[1:] != (() if single else (self.n_outputs_,)):
+            wanted = "one label" if single else f"{self.n_outputs_} labels"
+            raise ShapeError(f"y of validation_data has shape {y.shape}; expected {wanted} a row")
+        known = set(self.classes_.tolist()) if single else {0, 1}
+        unknown = [label for label in y.ravel().tolist() if label not in known]
+        if unknown:
+            raise DataError(f"y of validation_data holds {unknown[0]!r}; the labels are {reprlib.repr(sorted(known))}")
+        return X, y
 
     def _labels(self, outputs: Array) -> Array:
         labels: Array = self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
         return labels
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Any) -> float:
-        hits = self._labels(outputs) == y
+        hits = self._dense(self._labels(outputs)) == y
         return float(np.average(hits.all(axis=1) if hits.ndim == 2 else hits, weights=sample_weight))
 
     def __sklearn_tags__(self) -> Any:

@@ -41,7 +41,9 @@ def to_sklearn(fitted: Any) -> Any:
     """
     for theirs, ours in KINDS.items():
         if isinstance(fitted, ours):
-            return _converted(fitted, theirs, {})
+            made = _converted(fitted, theirs, {})
+            made._best_coefs, made._best_intercepts = made.coefs_, made.intercepts_  # the same, as after its own fit
+            return made
     raise DTypeError(f"fitted is a {type(fitted).__name__}; expected nnfast's MLPClassifier or MLPRegressor")
 
 

@@ -17,9 +17,11 @@ import numpy as np
 
 from nnfast import layers, losses, optimizers
 from nnfast.buffers import realigned
+from nnfast.errors import DataError
 from nnfast.model import Model
 from nnfast.predictor import Predictor
 from nnfast.program import Program
+from nnfast.validation import choice, convert
 
 __all__ = ["Architecture", "Network", "scales"]
 
@@ -52,6 +54,7 @@ class Architecture(NamedTuple):
     key: int = 0  # the seed of dropout
 
     def model(self) -> Model:
+        choice("activation", self.activation, (*ACTIVATIONS, "identity"))
         made: list[layers.Layer] = []
         for i, (n_inputs, n_outputs) in enumerate(pairwise(self.widths)):
             if i and self.activation in ACTIVATIONS:
@@ -89,6 +92,7 @@ class Network:
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
+        self.settings = architecture.activation, architecture.backend  # arguments that predictions depend on
         self.coefs: list[Array] = []
         self.intercepts: list[Array] = []
         self._views: tuple[Array, ...] = ()  # what those lists held when they were made
@@ -108,6 +112,12 @@ class Network:
     @property
     def optimizer(self) -> Any:
         return self.model.optimizer
+
+    def remade(self, architecture: Architecture) -> Network:
+        """Another network, of these widths, that goes on with a copy of this one's optimizer; weights are to follow."""
+        made = Network(architecture)
+        made._kept = self._optimizer_to_keep()
+        return made
 
     def begin(self, optimizer: optimizers.GradientOptimizer) -> None:
         """From now on this optimizer, with fresh moments."""
@@ -150,8 +160,27 @@ class Network:
             rows = 4096
             parts = [self.predict(X[lo : lo + rows].toarray()) for lo in range(0, X.shape[0], rows)]
             return np.concatenate(parts)
-        output = np.asarray(model.backend.to_numpy(model.predict(X)))
+        try:
+            output = np.asarray(model.backend.to_numpy(model.predict(X)))
+        except DataError:
+            raise self._out_of_range("X") from None
         return np.exp(output, out=output) if self.architecture.out_activation == "exp" else output
+
+    def in_dtype(self, name: str, a: Any) -> Any:
+        """`a` as the model computes with it; what is sparse stays as it is, and is only looked at."""
+        sparse = hasattr(a, "toarray")
+        try:
+            made = convert(name, a.data if sparse else a, self.model.dtype)
+        except DataError:
+            raise self._out_of_range(name) from None
+        return a if sparse else made
+
+    def _out_of_range(self, name: str) -> DataError:
+        dtype = self.model.dtype
+        return DataError(
+            f"{name} holds values beyond the range of {dtype}, ±{np.finfo(dtype).max:.4g}; the network computes in "
+            f"{dtype}, as the X that it was made for: scale {name}, or give X in float64 to the first fit"
+        )
 
     def predict_plain_row(self, X: Any, coefs: Sequence[Any], intercepts: Sequence[Any]) -> Array | None:
         """The outputs of one row, where it is a finite plain array of the network's dtype; else None: check it."""
@@ -183,7 +212,7 @@ class Network:
         model = self.architecture.model()
         if self._kept is not None:
             optimizer, steps, slots = self._kept
-            model.optimizer = optimizer
+            model.optimizer = optimizer = optimizer._clone()  # others may keep the same one
             optimizer.steps = steps
             model._buffers.slots = {name: realigned(slot, model.backend) for name, slot in slots.items()}
         self._model, self._kept, self._predictor = model, None, None
@@ -197,14 +226,16 @@ class Network:
         self.intercepts = [np.asarray(to_numpy(layer.biases)) for layer in dense]
         self._views = (*self.coefs, *self.intercepts) if model.backend.device == "cpu" else ()
 
+    def _optimizer_to_keep(self) -> tuple[Any, int, dict[str, Array]] | None:
+        """The optimizer, its steps and moments, for another model."""
+        if self._model is None or self._model.optimizer is None:
+            return self._kept
+        buffers, optimizer, to_numpy = self._model._buffers, self._model.optimizer, self._model.backend.to_numpy
+        return optimizer._clone(), optimizer.steps, {n: np.array(to_numpy(s)) for n, s in buffers.slots.items()}
+
     def __getstate__(self) -> dict[str, Any]:
         """The architecture and the optimizer with its moments; weights are kept by the estimator."""
-        kept = self._kept
-        if self._model is not None and self._model.optimizer is not None:
-            buffers, optimizer = self._model._buffers, self._model.optimizer
-            to_numpy = self._model.backend.to_numpy
-            kept = optimizer._clone(), optimizer.steps, {n: np.array(to_numpy(s)) for n, s in buffers.slots.items()}
-        return {"architecture": self.architecture, "kept": kept}
+        return {"architecture": self.architecture, "kept": self._optimizer_to_keep()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["architecture"])  # type: ignore[misc]  # the same start as that of a new network

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Set
 from numbers import Real
 from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
 
 from nnfast.errors import OptionError, ShapeError
 from nnfast.registry import get_backend
 from nnfast.validation import choice, flag, integer, number
 
-__all__ = ["check", "hidden_widths"]
+__all__ = ["check", "hidden_widths", "random_of"]
 
 SOLVERS = ("adam", "lbfgs", "sgd")
 ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
@@ -41,7 +45,7 @@ def check(estimator: Any) -> None:
         integer("n_iter_no_change", e.n_iter_no_change, 1)
     if not (isinstance(e.batch_size, str) and e.batch_size == "auto"):
         integer("batch_size", e.batch_size, 1)
-    if not isinstance(e.verbose, bool):
+    if not isinstance(e.verbose, bool | np.bool_):
         integer("verbose", e.verbose, 0)
     get_backend(e.backend)
     data = e.validation_data
@@ -49,6 +53,20 @@ def check(estimator: Any) -> None:
         raise ShapeError("validation_data must be (X, y) or (X, y, sample_weight)")
     if e.solver == "lbfgs" and e.dropout:
         raise OptionError(f"dropout={e.dropout} needs solver='adam' or 'sgd'; lbfgs cannot work with chance")
+    if e.solver == "lbfgs" and data is not None:
+        raise OptionError("validation_data needs solver='adam' or 'sgd'; lbfgs has no epochs to score")
+
+
+def random_of(given: Any) -> np.random.RandomState:
+    """The random numbers of a `random_state`."""
+    try:
+        made: np.random.RandomState = check_random_state(given)
+    except ValueError:
+        raise OptionError(
+            f"random_state is {reprlib.repr(given)}; expected None, a whole number from 0 to 2**32 - 1, or a "
+            "RandomState: a Generator draws otherwise than scikit-learn"
+        ) from None
+    return made
 
 
 def hidden_widths(sizes: Any) -> list[int]:

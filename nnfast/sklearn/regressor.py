@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from scipy.special import xlogy
 from sklearn.base import RegressorMixin
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from nnfast import validation
 from nnfast.errors import DataError
 from nnfast.sklearn.base import DTYPES, Array, BaseMLP
+from nnfast.sklearn.network import Network
 
 __all__ = ["MLPRegressor"]
 
@@ -113,6 +117,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True, dtype=DTYPES, reset=reset
         )  # fmt: skip
+        y = validation.host_array("y", self._dense(y))
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if self.loss == "poisson" and (y < 0).any():
@@ -122,18 +127,25 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _output_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
 
-    def _targets(self, y: Array, dtype: Any) -> tuple[Array, Array | None]:
-        made = np.ascontiguousarray(y, dtype)
+    def _targets(self, y: Array, network: Network) -> tuple[Array, Array | None]:
+        made = network.in_dtype("y", y)
         return made, (xlogy(y, y) - y).sum(axis=1, dtype=np.float64) if self.out_activation_ == "exp" else None
 
     def _held_out(self, y: Array) -> Array:
         return y
 
     def _checked_held_out(self, X: Any, y: Any) -> tuple[Any, Array]:
-        return self._checked(X, y, False, False)
+        X, y = self._checked(X, y, False, False)
+        if len(y) < 2:
+            if self.early_stopping:
+                raise DataError("validation_data has 1 row, for which there is no R²; early stopping needs at least 2")
+            warnings.warn(
+                "R² of 1 row is not defined: validation_scores_ are NaN", UndefinedMetricWarning, stacklevel=6
+            )
+        return X, y
 
     def _score_outputs(self, outputs: Array, y: Array, sample_weight: Any) -> float:
-        if not np.isfinite(outputs).all():
+        if len(y) < 2 or not np.isfinite(outputs).all():
             return float("nan")
         left = np.average((y - outputs) ** 2, axis=0, weights=sample_weight)
         spread = np.average((y - np.average(y, axis=0, weights=sample_weight)) ** 2, axis=0, weights=sample_weight)

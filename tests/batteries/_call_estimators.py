@@ -80,6 +80,7 @@ def _settings():
         "power_t": number(0),
         "max_iter": whole(1),
         "shuffle": FLAG,
+        "random_state": _seed(),
         "tol": number(0),
         "verbose": whole(0, right=0).but("a truth value"),
         "warm_start": FLAG,
@@ -138,6 +139,7 @@ def _held_out():
         "fewer weights": (X, y, [1.0]),
         "negative weights": (X, y, [1.0, -1.0]),
         "weights of 0": (X, y, [0.0, 0.0]),
+        "labels as text": (X, y.astype(str)),
     }
     kind = objects(always((X, y)), none=False)
     return kind._replace(wrong=kind.wrong | {what: always(given) for what, given in faults.items()}, optional=True)
@@ -161,7 +163,7 @@ def _fitted_with(kind, y, also, **settings):
 
 def _targets():
     common = _settings()
-    late = {"random_state": _seed(), "validation_data": _held_out()}
+    late = {"validation_data": _held_out()}
     for kind, y, own in (
         ("MLPClassifier", _labels(), {}),
         ("MLPRegressor", _numbers(), {"loss": word("poisson", "squared_error")}),

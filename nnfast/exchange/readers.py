@@ -41,7 +41,8 @@ def from_keras(
     bias it is 0. loss, optimizer and metrics are as for `Model`, which without them only predicts; a loss on logits
     takes the place of a last softmax or sigmoid, with a Dropout after it. dtype: that of the weights unless given.
 
-    Raises OptionError naming the layer that nnfast does not have, DTypeError for what is no Sequential.
+    Raises OptionError naming the layer that nnfast does not have or that has settings unknown here (constraints,
+    penalties on outputs, LoRA, quantized weights), DTypeError for what is no Sequential.
     """
     from nnfast.exchange.building import model_of
     from nnfast.exchange.keras_models import layers_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,27 @@ __all__ = ["main", "parser"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 all well, 1 it failed, 2 the call was wrong."""
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if sys.stdout is None:  # as after `>&-`
+            raise OSError(errno.EBADF, "standard output is closed")
+        try:
+            status = _main(words)
+        except SystemExit:  # --help, --version and wrong calls
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()  # so that a reader who has gone, or a full disk, shows here
+    except OSError as error:
+        if error.filename is not None:  # not about the output
+            raise
+        if not isinstance(error, BrokenPipeError):  # `nnfast info | head`: nothing more is wanted
+            print(f"{' '.join(['nnfast', *words[:1]])}: cannot write: {error.strerror or error}", file=sys.stderr)
+        if sys.stdout is not None:  # what Python still has for it at its end goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _main(words: list[str]) -> int:
     if not words or words[0].startswith("-"):
         whole = parser()
         whole.parse_args(words)  # --help, --version and what is unknown end here
@@ -33,16 +55,12 @@ def _run(name: str, arguments: list[str]) -> int:
     try:
         command = load(name)
         status: int = command.run(command.parser().parse_args(arguments))
-        sys.stdout.flush()  # so that a reader who has gone shows here
     except NnfastError as error:
         print(f"nnfast {name}: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 2 if isinstance(error, NotHere) else 1
     except KeyboardInterrupt:
         print(f"nnfast {name}: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `nnfast info | head`: nothing more is wanted, also of what Python flushes at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return status
 
 

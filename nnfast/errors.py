@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "BackendUnavailable",
@@ -67,6 +68,10 @@ class UnknownNameError(NnfastError, ValueError):
         near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         super().__init__(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: `args` is the message, which `__init__` does not take."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class BackendUnavailable(NnfastError, RuntimeError):

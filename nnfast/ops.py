@@ -30,6 +30,9 @@ class Arg(NamedTuple):
 class OpSpec:
     """An op's name, signature, scalars, attributes and cost.
 
+    The signature names the arrays, of which one at least is an output or, marked `!`, updated in place. A dimension of
+    an output that no input has is the caller's choice: `dims=` of `apply_op`, or the buffer in a program.
+
     `scalars` are numbers that may change from run to run; `attributes` are part of the structure (a change of one is
     another program). `flops` is a number per element of the first array, or a function of (dimensions by name, names
     of the arrays that are None). `equation` is one line for people. `by_rows` says of an op of your own that what it
@@ -97,6 +100,10 @@ def _parse(signature: str) -> tuple[Arg, ...]:
             args.append(Arg(name, role, tuple(filter(None, shape.split(","))), kind, "?" in marks))
     if not args or len({arg.name for arg in args}) < len(args):
         raise OptionError(f"the signature {signature!r} must name arrays, each once")
+    if all(arg.role == "in" for arg in args):
+        raise OptionError(
+            f"the signature {signature!r} has no array that the op writes to; add -> y[N,I], or mark one !"
+        )
     return tuple(args)
 
 

@@ -204,6 +204,8 @@ def test_names_of_metrics_need_not_be_hashable():
         {"signature": "x -> y"},
         {"signature": "x[N,I] x[N,I] -> y[N,I]"},
         {"signature": " "},
+        {"signature": "x[N,I]"},
+        {"signature": "x[N,I] a[I]? ->"},
         {"equation": None},
         {"scalars": "scale"},
         {"scalars": [1]},
@@ -215,6 +217,11 @@ def test_names_of_metrics_need_not_be_hashable():
 def test_what_an_op_says_of_itself(changes):
     with pytest.raises((DTypeError, OptionError)):
         nn.OpSpec(**({"name": "cube", "signature": "x[N,I] -> y[N,I]"} | changes))
+
+
+@pytest.mark.parametrize("signature", ["x[N,I]!", "x[N,I] total[]!:f8", "x[N,I] -> y[N,Q]"])
+def test_signatures_that_are_right(signature):
+    assert nn.OpSpec("cube", signature).signature == signature
 
 
 def test_ops_that_cannot_be_registered():

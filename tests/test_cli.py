@@ -49,6 +49,9 @@ def test_help_and_version_go_to_stdout(argv, capsys):
         (["--vresion"], "nnfast: unknown option '--vresion'; did you mean '--version'?"),
         (["warmup", "--dtype", "flaot32"], "--dtype: unknown value 'flaot32'; did you mean 'float32'?"),
         (["completion", "bsh"], "shell: unknown value 'bsh'; did you mean 'bash'?"),
+        (["parity", "--cases", "-5"], "--cases: '-5' is no whole number of at least 0"),
+        (["parity", "--cases", "1.5"], "--cases: '1.5' is no whole number of at least 0"),
+        (["parity", "--op", "dense", "--only", "ops", "--only", "models"], "and --only models is tried as a whole"),
         (["completion"], "nnfast completion: the following arguments are required: shell"),
     ],
 )
@@ -126,6 +129,37 @@ def test_a_reader_who_has_gone_is_no_traceback():
     os.close(write)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize(
+    ("argv", "unbuffered"), [("completion bash", ""), ("completion bash", "1"), ("info --json", ""), ("--version", "")]
+)
+def test_output_that_nobody_can_take_is_a_line(argv, unbuffered):
+    call = [sys.executable, "-m", "nnfast", *argv.split()]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == f"nnfast {argv.split()[0]}: cannot write: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such shell there")
+@pytest.mark.parametrize("argv", ["completion bash", "--version"])
+def test_closed_output_is_a_line(argv):
+    call = ["sh", "-c", f'"$0" -m nnfast {argv} >&-', sys.executable]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"nnfast {argv.split()[0]}: cannot write: standard output is closed\n"
+
+
+def test_an_error_about_a_file_is_a_fault_and_is_seen(command):
+    def fail(options):
+        os.stat("/nowhere/at all")
+
+    command(fail)
+    with pytest.raises(FileNotFoundError):
+        cli.main(["own"])
 
 
 def test_python_m_nnfast_is_the_command():

@@ -15,8 +15,12 @@ from nnfast.errors import DTypeError, OptionError
 W, B = np.random.default_rng(0).standard_normal((5, 3)).astype("f4"), np.arange(3, dtype="f4")
 
 
-def layer(kind, weights=(), config=None, **attributes):
-    members = {"get_config": lambda self: dict(config or {}), "get_weights": lambda self: list(weights)}
+def layer(kind, weights=(), config=None, home="keras.layers", **attributes):
+    members = {
+        "__module__": home,
+        "get_config": lambda self: dict(config or {}),
+        "get_weights": lambda self: list(weights),
+    }
     made = type(kind, (), members)()
     made.__dict__.update({"name": kind.lower()} | attributes)
     return made
@@ -88,7 +92,26 @@ def test_activations_as_layers():
     assert text == "(Dense(5, 3), ReLU(), LeakyReLU(alpha=0.2), LeakyReLU(alpha=0.1), ELU(alpha=0.5), Softmax())"
 
 
+L2 = {"class_name": "L2", "config": {"l2": 0.01}}
+
 REFUSED = {
+    "a penalty on outputs": (dense(W, B, activity_regularizer=L2), "'dense', Dense, .* it has activity_regularizer={"),
+    "one of an activation": (
+        layer("Activation", config={"activation": "relu", "activity_regularizer": L2}),
+        "'activation', Activation, .* it has activity_regularizer={",
+    ),
+    "a constraint": (dense(W, B, kernel_constraint={"class_name": "NonNeg"}), "it has kernel_constraint={"),
+    "one of biases": (dense(W, B, bias_constraint={"class_name": "NonNeg"}), "it has bias_constraint={"),
+    "whole rows dropped": (layer("Dropout", config={"rate": 0.1, "noise_shape": (None, 1)}), "it has noise_shape="),
+    "somebody's own": (
+        layer("Dense", (W, B), home="mine"),
+        "layer 'dense', Dense, cannot be taken over: it is of mine",
+    ),
+    "LoRA": (dense(W, B, W[:, :2], W[:2], lora_rank=2), "it has lora_rank=2, which nnfast does not have"),
+    "int8": (
+        layer("Dense", (B, W.astype("i1"), B), {"activation": "linear"}, quantization_mode="int8"),
+        "it is quantized to int8",
+    ),
     "another layer": (layer("Conv2D"), "layer 'conv2d', Conv2D, cannot be taken over: it has no counterpart"),
     "another activation": (
         dense(W, B, activation="selu"),
@@ -109,6 +132,14 @@ def test_what_has_no_counterpart_is_named(name):
     given, words = REFUSED[name]
     with pytest.raises(OptionError, match=words):
         nn.from_keras(sequential(dense(np.eye(5, dtype="f4")), given))
+
+
+def test_a_dense_that_is_there_twice_is_refused_and_an_activation_is_not():
+    square, act = dense(np.eye(5, dtype="f4")), layer("ReLU")
+    model = nn.from_keras(sequential(square, act, dense(W, B), act), backend="numpy")
+    assert repr(model.layers) == "(Dense(5, 5), ReLU(), Dense(5, 3), ReLU())"
+    with pytest.raises(OptionError, match="layer 'dense', Dense, cannot be taken over: it is there twice"):
+        nn.from_keras(sequential(square, act, square))
 
 
 def test_what_is_no_sequential():
@@ -141,3 +172,18 @@ def test_keras_itself(monkeypatch):
         )
         model = nn.from_keras(given, backend="numpy")
         np.testing.assert_allclose(model.predict(X), np.asarray(given(X.astype("f4"))), rtol=1e-4, atol=1e-6)
+    lora, quantized = layers.Dense(3), layers.Dense(3)
+    refused = {
+        "it has activity_regularizer": layers.ReLU(activity_regularizer="l2"),
+        "it has kernel_constraint": layers.Dense(3, kernel_constraint="non_neg"),
+        "it has lora_rank=2": lora,
+        "it is quantized to int8": quantized,
+    }
+    for words, layer in refused.items():
+        given = keras.Sequential([keras.Input((5,)), layer])
+        if layer is lora:
+            lora.enable_lora(2)
+        if layer is quantized:
+            quantized.quantize("int8")
+        with pytest.raises(OptionError, match=words):
+            nn.from_keras(given)

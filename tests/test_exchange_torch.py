@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,11 +30,8 @@ class Tensor:
 
 class Module:
     def __init__(self, *children, **attributes):
-        self.children = {str(i): child for i, child in enumerate(children)}
+        self._modules = {str(i): child for i, child in enumerate(children)}
         self.__dict__.update(attributes)
-
-    def named_children(self):
-        return iter(self.children.items())
 
     def state_dict(self):
         return {}
@@ -43,9 +41,9 @@ def module(kind, *children, home="torch.nn.modules", **attributes):
     return type(kind, (Module,), {"__module__": home})(*children, **attributes)
 
 
-def linear(weights, biases=None, **options):
-    bias = None if biases is None else Tensor(biases, **options)
-    return module("Linear", weight=Tensor(np.array(weights).T, **options), bias=bias)
+def linear(weights, biases=None, requires_grad=True, **attributes):
+    bias = None if biases is None else Tensor(biases, requires_grad)
+    return module("Linear", weight=Tensor(np.array(weights).T, requires_grad), bias=bias, **attributes)
 
 
 W, B = np.random.default_rng(0).standard_normal((5, 3)), np.arange(3.0)
@@ -57,7 +55,7 @@ def test_weights_are_transposed_and_a_missing_bias_is_zero():
     np.testing.assert_allclose(model.predict(X), np.maximum(X @ W + B, 0) @ W[:3].T[:3])
     assert model.dtype == np.float64
     assert (model.loss, model.optimizer) == (None, None)
-    given.children["0"].weight.values[0] = 0  # a copy was taken
+    given._modules["0"].weight.values[0] = 0  # a copy was taken
     np.testing.assert_array_equal(model.layers[0].weights, W)
 
 
@@ -89,15 +87,80 @@ def test_every_module_that_is_known():
 
 def test_frozen_ones_stay_frozen_and_a_loss_takes_the_place_of_its_head():
     given = module("Sequential", linear(W, B, requires_grad=False), linear(W[:3]))
-    given.children["1"] = linear(np.eye(3), B)
-    given.children["2"] = module("Softmax", dim=1)
+    given._modules["1"] = linear(np.eye(3), B)
+    given._modules["2"] = module("Softmax", dim=1)
     model = nn.from_torch(given, nn.SoftmaxCrossEntropy(), nn.Adam(), ["accuracy"], backend="numpy", dtype="float32")
     assert [layer.trainable for layer in model.layers] == [False, True]
     assert model.dtype == np.float32
     model.fit(X, np.arange(len(X)) % 3, verbose=0)
 
 
+def test_a_module_used_twice_is_two_layers():
+    act = module("ReLU")
+    inner = module("Sequential", act, module("Tanh"))
+    given = module("Sequential", linear(W, B), act, linear(W[:3]), inner, linear(W[:3]), inner)
+    model = nn.from_torch(given, backend="numpy")
+    names = [type(layer).__name__ for layer in model.layers]
+    assert names == ["Dense", "ReLU", "Dense", "ReLU", "Tanh", "Dense", "ReLU", "Tanh"]
+    first = np.maximum(X @ W + B, 0)
+    second = np.tanh(np.maximum(first @ W[:3], 0))
+    np.testing.assert_allclose(model.predict(X), np.tanh(np.maximum(second @ W[:3], 0)))
+
+
+@pytest.mark.parametrize("after", [("Identity",), ("Dropout", "Identity")])
+def test_a_head_before_modules_that_do_nothing_goes_with_them(after):
+    tail = [module(kind, p=0.2) for kind in after]
+    given = module("Sequential", linear(W), module("Softmax", dim=1), *tail)
+    model = nn.from_torch(given, nn.SoftmaxCrossEntropy(), backend="numpy")
+    assert [type(layer).__name__ for layer in model.layers] == ["Dense"]
+    np.testing.assert_allclose(model.predict(X), nn.from_torch(given, backend="numpy").predict(X))
+    other = module("Sequential", linear(W), module("Sigmoid"), *tail)
+    for loss in (nn.SoftmaxCrossEntropy(), nn.MeanSquaredError(), None):
+        assert len(nn.from_torch(other, loss, backend="numpy").layers) == 2 + len(tail)
+
+
+def with_weight_of(other):
+    made = linear(W[:3])
+    made.weight = other.weight
+    return made
+
+
+SQUARE = linear(W[:3], B)
+
 REFUSED = {
+    "one Linear twice": (
+        module("Sequential", SQUARE, module("ReLU"), SQUARE),
+        "'2', Linear, shares its weight with '0'",
+    ),
+    "a block twice": (
+        module("Sequential", *[module("Sequential", SQUARE)] * 2),
+        r"'1\.0', Linear, shares its weight with '0\.0'",
+    ),
+    "tied weights": (module("Sequential", SQUARE, with_weight_of(SQUARE)), "'1', Linear, shares its weight with '0'"),
+    "a hook": (
+        module("Sequential", linear(W), module("ReLU", _forward_hooks={0: print})),
+        "'1', ReLU, has a forward hook",
+    ),
+    "a hook of a Sequential": (
+        module("Sequential", module("Sequential", linear(W), _forward_hooks={0: print})),
+        "'0', Sequential, has a forward hook",
+    ),
+    "weight_norm": (linear(W, _forward_pre_hooks={0: print}), "has a forward pre-hook, as of weight_norm"),
+    "no values": (module("Linear", weight=SimpleNamespace(is_meta=True), bias=None), r"Linear\.weight is on .* meta"),
+    "a forward of its own": (linear(W, forward=print), "has a forward of its own"),
+    "parametrizations": (
+        module("ParametrizedLinear", home="torch.nn.utils.parametrize"),
+        "remove_parametrizations on it first",
+    ),
+    "quantized ones": (module("Linear", home="torch.ao.nn.quantized.modules.linear"), r"Linear of torch\.ao"),
+    "quantized activations": (
+        module("Sequential", linear(W), module("LeakyReLU", home="torch.ao.nn.quantized.modules.activation")),
+        r"'1', LeakyReLU, has no counterpart in nnfast: it is of torch\.ao",
+    ),
+    "softplus that ends early": (
+        module("Sequential", linear(W), module("Softplus", beta=1.0, threshold=5)),
+        "'1', Softplus, has threshold=5; known is 20",
+    ),
     "another module": (module("Sequential", linear(W), module("Conv2d")), r"module '1', Conv2d, has no counterpart"),
     "a nested one": (module("Sequential", module("Sequential", module("Mish"))), r"module '0\.0', Mish"),
     "log softmax": (module("Sequential", linear(W), module("LogSoftmax", dim=1)), "SoftmaxCrossEntropy"),
@@ -198,3 +261,41 @@ def test_modules_of_pytorch_itself():
     np.testing.assert_allclose(model.predict(X), given(torch.from_numpy(X)).detach().numpy())
     with pytest.raises(DTypeError, match=r"BFloat16|bfloat16"):
         nn.from_torch(torch.nn.Linear(2, 2).bfloat16())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.ao and torch.jit
+def test_modules_of_pytorch_itself_that_compute_otherwise():
+    torch = pytest.importorskip("torch")
+    prune = pytest.importorskip("torch.nn.utils.prune")
+    linear, shared = torch.nn.Linear(5, 5), torch.nn.ReLU()
+    given = torch.nn.Sequential(linear, shared, torch.nn.Linear(5, 5), shared).double()
+    model = nn.from_torch(given, backend="numpy")
+    np.testing.assert_allclose(model.predict(X), given(torch.from_numpy(X)).detach().numpy())
+    hooked = torch.nn.Linear(2, 2)
+    hooked.register_forward_hook(lambda module, x, y: 2 * y)
+    config = torch.ao.quantization.get_default_qat_qconfig()
+    refused = {
+        "shares its weight": torch.nn.Sequential(linear, linear),
+        "a forward hook": hooked,
+        "a forward pre-hook": prune.random_unstructured(torch.nn.Linear(2, 2), "weight", 1),
+        "remove_parametrizations": torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 2)),
+        r"Linear of torch\.ao": torch.ao.nn.qat.Linear(2, 2, qconfig=config),
+        "threshold=1": torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Softplus(threshold=1)),
+        r"0\.weight is on the device meta": torch.nn.Sequential(torch.nn.Linear(2, 2, device="meta")),
+        "has no counterpart": torch.nn.LazyLinear(2),
+    }
+    for words, module in refused.items():
+        with pytest.raises(OptionError, match=words):
+            nn.from_torch(module)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.ao and torch.jit
+def test_a_scaling_can_be_scripted_and_keeps_its_dtype(dtype):
+    torch = pytest.importorskip("torch")
+    model = nn.Model([nn.Standardize.fit(X)], backend="numpy", dtype=dtype)
+    there = model.to_torch()
+    rows = torch.from_numpy(X.astype(dtype))
+    np.testing.assert_array_equal(torch.jit.script(there)(rows).numpy(), there(rows).numpy())
+    back = nn.from_torch(there, backend="numpy")
+    assert back.dtype == dtype
+    np.testing.assert_array_equal(back.predict(X), model.predict(X))

@@ -12,7 +12,7 @@ import pytest
 import nnfast as nn
 from nnfast import registry, testing
 from nnfast.cli import main
-from nnfast.errors import BackendUnavailable, OptionError, UnknownNameError
+from nnfast.errors import BackendUnavailable, DTypeError, OptionError, UnknownNameError
 from nnfast.registry import get_backend
 from nnfast.testing import CASES, DTYPES, check_backend
 from nnfast.testing.report import CASES_EACH, KINDS
@@ -139,6 +139,18 @@ def test_what_does_not_exist_cannot_be_tried():
         check_backend("numpy", kinds=["everything"])
     with pytest.raises(nn.errors.UnknownBackend):
         check_backend("numpyy")
+    with pytest.raises(OptionError, match="cases is -1; expected a whole number of at least 0"):
+        check_backend("numpy", cases=-1)
+    with pytest.raises(DTypeError, match="dtype is 'f2'"):
+        check_backend("numpy", dtypes=["f2"])
+    for nothing in ({"kinds": []}, {"ops": ["accuracy"], "kinds": ["gradients"]}, {"dtypes": (), "kinds": ["ops"]}):
+        with pytest.raises(OptionError, match="there is nothing to try"):
+            check_backend("numpy", **nothing)
+
+
+def test_dtypes_may_be_written_in_any_way():
+    rows = check_backend("numpy", ops=["relu"], kinds=["ops"], dtypes=[np.float32, ">f8"], cases=0).rows
+    assert [(row.dtype, row.passed) for row in rows] == [("float32", True), ("float64", True)]
 
 
 # ---- the command and the plugin --------------------------------------------------------------------------------------
@@ -173,6 +185,9 @@ def test_the_plugin_adds_the_trials_of_a_backend(tmp_path):
     assert status == 0, said
     for name in ("test_mine", "test_backend[relu float32]", "test_backend[training: outputs float64]"):
         assert f"{name} PASSED" in said
+    status, said = pytest_run(tmp_path, "--nnfast-backend", "numpy", "--nnfast-cases", "-3")
+    assert status != 0
+    assert "--nnfast-cases is -3; expected a whole number of at least 0" in said
     status, said = pytest_run(tmp_path, "-rs")
     assert status == 0, said
     assert "1 skipped" in said

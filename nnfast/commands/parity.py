@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from nnfast.commands.parsing import BACKEND, Names, Parser
+from nnfast.commands.parsing import BACKEND, COUNT, Names, Parser
 
 __all__ = ["parser", "run"]
 
@@ -22,10 +22,14 @@ def parser() -> Parser:
     made.add_argument(
         "--backend", type=BACKEND, metavar="NAME", help="who is tried (default: the one that would compute)"
     )
-    made.add_argument("--cases", type=int, metavar="N", help=f"generated per op and dtype (default: {CASES_EACH})")
+    made.add_argument("--cases", type=COUNT, metavar="N", help=f"generated per op and dtype (default: {CASES_EACH})")
     made.add_argument("--thorough", action="store_true", help=f"{THOROUGHLY:,} cases, and ten times all else")
     made.add_argument(
-        "--op", action="append", type=Names(_ops), metavar="NAME", help="one of several ops (default: all)"
+        "--op",
+        action="append",
+        type=Names(_ops),
+        metavar="NAME",
+        help="one of several ops, without models (default: all)",
     )
     made.add_argument("--only", action="append", choices=KINDS, help="one of several parts (default: all)")
     made.add_argument(
@@ -42,15 +46,18 @@ def _ops() -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     from nnfast.registry import get_backend
-    from nnfast.testing.report import CASES_EACH, KINDS, THOROUGHLY, check_backend
+    from nnfast.testing.report import BY_OP, CASES_EACH, KINDS, THOROUGHLY, check_backend
 
+    whole = [kind for kind in options.only or () if kind not in BY_OP]
+    if options.op and whole:
+        parser().error(f"--op chooses among {' and '.join(BY_OP)}, and --only {whole[0]} is tried as a whole")
     cases = options.cases if options.cases is not None else THOROUGHLY if options.thorough else CASES_EACH
     report = check_backend(
         get_backend(options.backend),
         cases=cases,
         thorough=options.thorough,
         ops=options.op,
-        kinds=options.only or (("ops", "gradients") if options.op else KINDS),
+        kinds=options.only or (BY_OP if options.op else KINDS),
         dtypes=options.dtype or ("float32", "float64"),
         on_row=_on_row,
     )

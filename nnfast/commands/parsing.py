@@ -1,6 +1,7 @@
 """How commands read their arguments: argparse, with nearest names in its errors and words for shell completion.
 
-What may stand for an argument is in its parser: `choices`, or as `type` one of `FILE`, `BACKEND` and other `Names`.
+What may stand for an argument is in its parser: `choices`, or as `type` one of `FILE`, `COUNT`, `BACKEND` and other
+`Names`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 from nnfast.errors import NnfastError, UnknownNameError
 
-__all__ = ["BACKEND", "BACKENDS", "FILE", "Names", "NotHere", "Parser", "closest"]
+__all__ = ["BACKEND", "BACKENDS", "COUNT", "FILE", "Names", "NotHere", "Parser", "closest"]
 
 
 class NotHere(NnfastError):
@@ -36,6 +37,13 @@ class Names:
 def FILE(text: str) -> str:
     """A `type` of arguments: the name of a file."""
     return text
+
+
+def COUNT(text: str) -> int:
+    """A `type` of arguments: a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
 
 
 def _backends() -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnfast import layers
+from nnfast.exchange.chain import IDLE
 from nnfast.layers.base import Layer
 from nnfast.model import Model
 
@@ -26,8 +27,12 @@ def dense(weights: Any, biases: Any = None, *, trainable: bool = True, **penalti
 
 
 def model_of(made: Sequence[Layer], loss: Any, optimizer: Any, metrics: Any, backend: Any, dtype: Any) -> Model:
-    """The model. A loss on logits takes the place of the softmax or sigmoid that the layers end with."""
+    """The model. A loss on logits takes the place of the softmax or sigmoid that the layers end with.
+
+    What comes after that and does nothing in predictions goes with it.
+    """
     head = HEADS.get(getattr(loss, "head", None) or "")
-    if made and head is not None and type(made[-1]) is head:
-        made = made[:-1]
+    last = max((i for i, layer in enumerate(made) if type(layer) not in IDLE), default=-1)
+    if head is not None and last >= 0 and type(made[last]) is head:
+        made = made[:last]
     return Model(made, loss, optimizer, metrics, backend=backend, dtype=dtype, rng=0)

@@ -1,7 +1,7 @@
 """A model as one C99 header: no allocation, no dependency but <math.h> where an activation needs it.
 
-The constants are written as hexadecimal floats, which every C99 compiler reads back to the bit. The same model gives
-the same text. Scratch memory lies on the stack, and the file says how much.
+The constants have as many decimal digits as a compiler needs to read them back to the bit (C++ has hexadecimal floats
+only since C++17). The same model gives the same text. Scratch memory lies on the stack, and the file says how much.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Writer:
         self._arrays = [a for step in steps for a in step if isinstance(a, np.ndarray)]
 
     def lines(self, name: str) -> Iterator[str]:
-        guard = self._prefix.upper() + "_H"
+        guard = f"{self._prefix}_H"  # not in capitals: there may be a network `net` and another `Net`
         yield from self._head(name)
         yield from ["", f"#ifndef {guard}", f"#define {guard}", ""]
         kinds = {_kind(call.step) for call in self._calls}
@@ -206,8 +206,7 @@ def _ascii(name: str) -> str:
 
 
 def _number(value: Any, kind: str) -> str:
-    """A number to the bit, as short as it is: 0x1.8p+0f."""
-    text = float(np.float32(value) if kind == "float" else value).hex()
-    mantissa, exponent = text.split("p")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    return f"{mantissa}p{exponent}" + "f" * (kind == "float")
+    """A number to the bit: 9 digits tell two floats apart, 17 two doubles."""
+    digits, suffix = (9, "f") if kind == "float" else (17, "")
+    text = f"{float(np.float32(value) if suffix else value):.{digits}g}"
+    return text + (".0" if text.lstrip("-").isdigit() else "") + suffix

@@ -81,7 +81,9 @@ def chain_of(model: Model, target: str, *, probabilities: bool, dtype: Any = Non
         elif type(layer) is layers.Standardize:
             steps.append(Scaling(i, values["mean"], values["std"]))
         elif type(layer) in ACTIVATIONS:
-            steps.append(Activation(i, ACTIVATIONS[type(layer)], float(getattr(layer, "alpha", 0.0))))
+            alpha = float(getattr(layer, "alpha", 0.0))
+            _finite(f"alpha of layer {i}", np.array(alpha), kind)
+            steps.append(Activation(i, ACTIVATIONS[type(layer)], alpha))
         elif type(layer) not in IDLE:
             raise OptionError(
                 f"layer {i}, {layer!r}, is none of nnfast's own, so it cannot be written as {target}; "

@@ -29,8 +29,10 @@ _NAMED: dict[str, Any] = {
     "tanh": layers.Tanh,
     "softmax": layers.Softmax,
 }
+_HOMES = ("keras", "tf_keras", "tensorflow")
 _PASSING = ("InputLayer", "Flatten")
 _REGULARIZERS = ("L1", "L2", "L1L2", "l1", "l2", "l1_l2")
+_WITHOUT = ("activity_regularizer", "kernel_constraint", "bias_constraint", "noise_shape", "lora_rank")
 
 
 def layers_of(model: Any, *, mixed: bool) -> tuple[list[Layer], str]:
@@ -39,8 +41,10 @@ def layers_of(model: Any, *, mixed: bool) -> tuple[list[Layer], str]:
         raise DTypeError(f"model is {model!r}; expected a keras.Sequential")
     made: list[Layer] = []
     kinds: set[str] = set()
-    for layer in model.layers:
+    for i, layer in enumerate(model.layers):
         try:
+            if type(layer).__name__ == "Dense" and any(layer is other for other in model.layers[:i]):
+                raise OptionError("it is there twice, with one set of weights, and nnfast would train them apart")
             made += _layers(layer, kinds)
         except NnfastError as error:
             raise OptionError(f"layer {layer.name!r}, {type(layer).__name__}, cannot be taken over: {error}") from error
@@ -52,6 +56,7 @@ def layers_of(model: Any, *, mixed: bool) -> tuple[list[Layer], str]:
 def _layers(layer: Any, kinds: set[str]) -> list[Layer]:
     """What one layer of Keras becomes."""
     kind, config = type(layer).__name__, layer.get_config()
+    _check_settings(layer, config)
     if kind in _PASSING:
         return []
     if kind == "Dense":
@@ -76,6 +81,18 @@ def _layers(layer: Any, kinds: set[str]) -> list[Layer]:
             raise OptionError(f"it is along axis {config['axis']}")
         return [layers.Softmax()]
     raise OptionError("it has no counterpart in nnfast")
+
+
+def _check_settings(layer: Any, config: Mapping[str, Any]) -> None:
+    """Refuse what would get lost."""
+    home = type(layer).__module__
+    if home.partition(".")[0] not in _HOMES:
+        raise OptionError(f"it is of {home}, so what it computes is not known")
+    for setting in _WITHOUT:
+        if config.get(setting):
+            raise OptionError(f"it has {setting}={config[setting]!r}, which nnfast does not have")
+    if getattr(layer, "quantization_mode", None):
+        raise OptionError(f"it is quantized to {layer.quantization_mode}; give the model as it was before that")
 
 
 def _activation(said: Any) -> list[Layer]:

@@ -17,10 +17,12 @@ def from_torch(
 
     Known are Linear, ReLU, LeakyReLU, ELU, GELU (exact), SiLU, Softplus, Sigmoid, Tanh, Softmax, Dropout, Identity and
     Flatten (of rows, which changes nothing), in nested Sequentials too. Without a bias it is 0; a Linear without
-    `requires_grad` is frozen. loss, optimizer and metrics are as for `Model`, which without them only predicts; a loss
-    on logits takes the place of a last Softmax or Sigmoid. dtype: the module's unless given.
+    `requires_grad` is frozen. One activation used several times becomes as many layers. loss, optimizer and metrics
+    are as for `Model`, which without them only predicts; a loss on logits takes the place of a last Softmax or
+    Sigmoid, with a Dropout or Identity after it. dtype: the module's unless given.
 
-    Raises OptionError naming the module that nnfast does not have, DTypeError for what is no module.
+    Raises OptionError naming the module that nnfast does not have, that shares its weights with another (layers of
+    nnfast are trained each by itself) or that hooks may have changed; DTypeError for what is no module.
     """
     from nnfast.exchange.building import model_of
     from nnfast.exchange.torch_models import layers_of
@@ -37,9 +39,10 @@ def from_keras(
     Known are Dense (activation by name), Activation, ReLU, LeakyReLU, ELU, Softmax, Dropout, Normalization, Flatten
     (of rows, which changes nothing) and InputLayer. L1 and L2 regularizers become the penalties of `Dense`; without a
     bias it is 0. loss, optimizer and metrics are as for `Model`, which without them only predicts; a loss on logits
-    takes the place of a last softmax or sigmoid. dtype: that of the weights unless given.
+    takes the place of a last softmax or sigmoid, with a Dropout after it. dtype: that of the weights unless given.
 
-    Raises OptionError naming the layer that nnfast does not have, DTypeError for what is no Sequential.
+    Raises OptionError naming the layer that nnfast does not have or that has settings unknown here (constraints,
+    penalties on outputs, LoRA, quantized weights), DTypeError for what is no Sequential.
     """
     from nnfast.exchange.building import model_of
     from nnfast.exchange.keras_models import layers_of

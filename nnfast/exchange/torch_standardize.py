@@ -17,5 +17,5 @@ class Standardize(torch.nn.Module):  # type: ignore[misc]  # PyTorch is no depen
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.mean) / self.std

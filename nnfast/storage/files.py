@@ -29,6 +29,10 @@ __all__ = ["FileError", "MissingFileError", "as_path", "reading", "replacing"]
 class FileError(CheckpointError, OSError):
     """The system refused to read or write the file."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: `errno` is in no argument."""
+        return type(self), self.args, {**self.__dict__, "errno": self.errno}
+
 
 class MissingFileError(FileError, FileNotFoundError):
     """There is no such file."""

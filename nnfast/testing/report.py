@@ -14,12 +14,14 @@ from nnfast.testing.cases import CASES
 from nnfast.testing.parity import NONE, Error
 from nnfast.testing.trials import Trial, trials_of
 from nnfast.text import table
+from nnfast.validation import flag, integer, working_dtype
 
-__all__ = ["CASES_EACH", "KINDS", "THOROUGHLY", "Report", "Row", "check_backend"]
+__all__ = ["BY_OP", "CASES_EACH", "KINDS", "THOROUGHLY", "Report", "Row", "check_backend"]
 
 CASES_EACH = 200  # generated cases per op and dtype, unless told otherwise
 THOROUGHLY = 5_000  # what the command line means by thorough
 KINDS = ("arrays", "ops", "gradients", "models")
+BY_OP = ("ops", "gradients")  # those that have a row for each op
 
 
 class Row(NamedTuple):
@@ -84,12 +86,14 @@ def check_backend(
     backend    its name or the object
     cases      generated cases per op and dtype; those of the case table and the hostile ones come on top
     thorough   all trainings to their full length, and ten times the shapes and random models
-    ops        only these; None is all that the backend has a kernel for (a Program is cut around the others)
+    ops        only these, of "ops" and "gradients"; None is all that the backend has a kernel for (a Program is cut
+               around the others)
     kinds      some of "arrays", "ops", "gradients", "models"
     on_row     is called with each row of the report as it comes
 
     Nothing is raised where the backend errs: look at `report.passed`, or print the report. Raises BackendUnavailable
-    where it cannot work here, UnknownNameError for an op that does not exist, OptionError for a kind that does not.
+    where it cannot work here, UnknownNameError for an op that does not exist, DTypeError for a dtype that nothing
+    computes in, OptionError for a kind that does not exist, fewer cases than 0, and where there is nothing to try.
     """
     tried, judge = get_backend(backend), get_backend("numpy")
     for op in ops or ():
@@ -97,11 +101,15 @@ def check_backend(
             raise UnknownNameError("op", op, CASES)
     if not set(kinds) <= set(KINDS):
         raise OptionError(f"kinds is {tuple(kinds)!r}; expected some of {KINDS}")
+    cases, thorough = integer("cases", cases, 0), flag("thorough", thorough)
+    names = [working_dtype(dtype).name for dtype in dtypes]
     begin, rows = time.perf_counter(), []
-    for trial in trials_of(tried, judge, cases=cases, thorough=thorough, ops=ops, kinds=kinds, dtypes=dtypes):
+    for trial in trials_of(tried, judge, cases=cases, thorough=thorough, ops=ops, kinds=kinds, dtypes=names):
         rows.append(_row(trial))
         if on_row is not None:
             on_row(rows[-1])
+    if not rows:
+        raise OptionError(f"there is nothing to try: kinds={tuple(kinds)}, ops={ops}, dtypes={tuple(names)}")
     return Report(tried.name, tuple(rows), time.perf_counter() - begin)
 
 

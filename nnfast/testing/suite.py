@@ -8,6 +8,7 @@ from nnfast.registry import get_backend
 from nnfast.testing.case import DTYPES
 from nnfast.testing.report import KINDS
 from nnfast.testing.trials import trials_of
+from nnfast.validation import integer
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
@@ -15,7 +16,11 @@ def pytest_generate_tests(metafunc: Any) -> None:
     options = metafunc.config.option
     trials: list[Any] = []
     if options.nnfast_backend is not None:
-        backend, judge, cases = get_backend(options.nnfast_backend), get_backend("numpy"), options.nnfast_cases
+        backend, judge, cases = (
+            get_backend(options.nnfast_backend),
+            get_backend("numpy"),
+            integer("--nnfast-cases", options.nnfast_cases, 0),
+        )
         trials = [*trials_of(backend, judge, cases=cases, thorough=False, ops=None, kinds=KINDS, dtypes=DTYPES)]
     metafunc.parametrize("trial", trials, ids=str)
 

@@ -166,13 +166,12 @@ def _record(loss: Array, weight: Array | None, total: Array, losses: Array | Non
 
 
 def _weigh(dz: Array | None, weight: Array | None, normaliser: float) -> None:
-    """dz *= weight/normaliser, row by row; the quotient in float64, as their sum may be beyond float32"""
-    if dz is None:
-        return
-    if weight is None:
-        dz /= normaliser
-    else:
-        dz *= (weight / np.float64(normaliser)).astype(dz.dtype)[:, None]
+    """dz *= weight/normaliser, row by row. Both times a power of two where their sum would leave float32."""
+    if dz is not None:
+        power = 2.0**-64 if normaliser > 2.0**60 else 2.0**64 if normaliser < 2.0**-60 else 1.0
+        dz /= normaliser * power
+        if weight is not None:
+            dz *= (weight * weight.dtype.type(power))[:, None]
 
 
 def _row_mean(a: Array) -> Array:

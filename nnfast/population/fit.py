@@ -16,9 +16,9 @@ from nnfast.population.running import Measuring, make_job, run, tally_of
 from nnfast.population.varying import penalized
 from nnfast.progress import Progress
 from nnfast.training.batches import evaluation_rows
-from nnfast.training.fit import checkpoint_at
 from nnfast.training.interrupts import Interrupts
 from nnfast.training.orders import EpochOrders
+from nnfast.training.resuming import checkpoint_at
 from nnfast.training.run import JOB_SECONDS, ORDER_ROWS
 from nnfast.validation import flag, integer
 

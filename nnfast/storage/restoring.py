@@ -16,7 +16,7 @@ from nnfast.storage.values import Unpacker, same
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["Restoring", "check_blocks", "check_state", "fill", "put"]
+__all__ = ["AsItWas", "Restoring", "check_blocks", "check_state", "fill", "put"]
 
 Array = np.ndarray[Any, Any]
 
@@ -170,6 +170,30 @@ def fill(model: Model, stored: Stored) -> None:
         model._programs.forget()  # its runners hold the old one
     else:
         buffers.state[...] = backend.asarray(np.array(stored.state, np.float64))
+
+
+class AsItWas:
+    """A model before a file is put into it, so that this can be taken back."""
+
+    def __init__(self, model: Model) -> None:
+        self._model, buffers = model, model._buffers
+        parts = (model, *model.layers, model.loss, model.optimizer)
+        self._parts = [(part, dict(vars(part))) for part in parts if part is not None]
+        self._slots, self._state = dict(buffers.slots), buffers.state
+        arrays = (buffers.parameters, buffers.gradients, buffers.state, *buffers.slots.values())
+        self._arrays = [(a, a.copy()) for a in arrays]
+
+    def back(self) -> None:
+        """Make the model that again."""
+        programs = self._model._programs
+        with programs.exclusive():
+            for part, attributes in self._parts:
+                vars(part).clear()
+                vars(part).update(attributes)
+            for a, copied in self._arrays:
+                a[...] = copied
+            self._model._buffers.slots, self._model._buffers.state = self._slots, self._state
+            programs.forget()  # its runners may hold others
 
 
 class _Kept:

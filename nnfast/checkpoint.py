@@ -27,7 +27,7 @@ from nnfast.registry import get_backend
 from nnfast.storage.configuration import ConfigUnpacker, Custom
 from nnfast.storage.file_format import read_header, read_tensors, write
 from nnfast.storage.files import as_path, reading, replacing
-from nnfast.storage.restoring import Restoring, check_blocks, fill
+from nnfast.storage.restoring import Restoring, check_blocks, check_state, fill, put
 from nnfast.storage.stored import FORMAT, Stored, blocks_of, content, is_parameter, read_stored
 from nnfast.validation import convert, working_dtype
 
@@ -91,7 +91,7 @@ def built(stored: Stored, backend: Backend, wanted: np.dtype[Any] | None, given:
     stored = _in_dtype(stored, wanted)
     for i, layer in enumerate(layers):
         layer._initial = {n: stored.parameters[f"{i}.{n}"] for n in layer.parameter_shapes()}  # nothing is drawn
-        layer.trainable = said["layers"][i]["trainable"]
+        put(layer, "trainable", said["layers"][i]["trainable"], f"layer {i}", name)
         layer._training_forwards = said["layers"][i]["forwards"]
     try:
         kind = wanted or said["dtype"]
@@ -105,6 +105,7 @@ def built(stored: Stored, backend: Backend, wanted: np.dtype[Any] | None, given:
         layer._key = said["key"]
     if optimizer is not None:
         optimizer.steps = said["optimizer"]["steps"]
+    check_state(stored, model)
     fill(model, stored)
     return model
 

@@ -26,10 +26,36 @@ def untrained_model(optimizer=None, rng=8):
     return classifier(optimizer or nn.Adam(), metrics=["accuracy", nn.metrics.top_k(2)], rng=rng)
 
 
+class _Save(nn.Callback):
+    """Writes the training down once, and ends it."""
+
+    every_steps = 5
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_step(self, model, step):
+        model.save(self.path)
+        return True
+
+
+def write_training(path):
+    """A file from the middle of the second epoch of a training, and the model as it was then."""
+    model = untrained_model(nn.Adam(nn.schedules.StepDecay(0.02, 5, 0.5)), rng=0)
+    fit(model, callbacks=[nn.EarlyStopping(), nn.TerminateOnNaN(), _Save(path)])
+    return model
+
+
+def go_on(model, path):
+    """Go on with the training of such a file, which has no epoch to go."""
+    fit(model, epochs=1, resume=path, callbacks=[nn.EarlyStopping(), nn.TerminateOnNaN()])
+
+
 def content(model):
-    """All that a file keeps of a model, to be compared."""
+    """All that a file keeps of a model, to be compared; an array of the optimizer that is 0 is as good as none."""
     parts = [*model.layers, model.loss, model.optimizer, *model.metrics]
-    arrays = [model.parameters, *model._buffers.slots.values(), model._buffers.state]
+    slots = [slot for slot in model._buffers.slots.values() if slot.any()]
+    arrays = [model.parameters, *slots, model._buffers.state]
     counters = model._key, model._epochs, model.optimizer and model.optimizer.steps
     return [a.tobytes() for a in arrays], list(map(repr, parts)), counters
 

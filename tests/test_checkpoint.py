@@ -256,3 +256,32 @@ def test_saving_in_the_middle_of_a_step_is_refused(path):
     with pytest.raises(StateError, match="in the middle of a step"):
         fit(model, on_gradients=lambda flat: model.save(path))
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("optimizer", "numbers"), [(nn.Adam, 1), (nn.RandomSearch, 1), (nn.RandomSearch, 9)])
+def test_another_number_of_numbers_than_the_optimizer_has(optimizer, numbers, path):
+    """Compiled code would look for them where they are not."""
+    models = [classifier(optimizer()) for _ in range(2)]
+    for model in models:
+        fit(model, batch_size=None)
+    forged, model = models
+    forged._buffers.state = np.zeros(numbers)
+    forged.save(path)
+    before = model.parameters.tobytes(), model._buffers.state.tobytes()
+    for use in (lambda: checkpoint.load(path, backend="numpy"), lambda: checkpoint.restore(model, path)):
+        with pytest.raises(CheckpointError, match=rf"optimizer\.state has {numbers} numbers, where the model has"):
+            use()
+    assert (model.parameters.tobytes(), model._buffers.state.tobytes()) == before
+
+
+def test_counters_leave_room_to_count_on(path):
+    for count, fits in ((2**62 - 1, True), (2**62, False)):
+        model = classifier()
+        fit(model, epochs=1)
+        model._epochs = model.optimizer.steps = count
+        model.save(path)
+        if fits:
+            fit(checkpoint.load(path, backend="numpy"))
+        else:
+            with pytest.raises(CheckpointError, match="its epochs is"):
+                checkpoint.load(path, backend="numpy")

@@ -19,12 +19,14 @@ from damaged_files import (
     content,
     edited,
     forged,
+    go_on,
     layout,
     mutated,
     npy,
     one_array,
     trained_model,
     untrained_model,
+    write_training,
 )
 from small_models import classifier
 
@@ -88,8 +90,9 @@ def test_damaged_weights_are_refused_or_the_same(trained, tmp_path, ending, rng)
 
 
 @pytest.mark.parametrize("where", ["header", "model", "run"])
-def test_a_forged_file_raises_nothing_but_checkpoint_errors(trained, path, where, rng):
-    checkpoint.save(trained, path, run=RUN)
+def test_a_forged_file_raises_nothing_but_checkpoint_errors(path, where, rng):
+    write_training(path)
+    go_on(untrained_model(), path)
     raw, refused = path.read_bytes(), 0
     for _ in range(150):
         path.write_bytes(edited(raw, where, rng))
@@ -100,6 +103,7 @@ def test_a_forged_file_raises_nothing_but_checkpoint_errors(trained, path, where
             lambda: checkpoint.read_run(path),
             lambda model=model: model.load_weights(path),
             lambda: checkpoint.inspect(path),
+            lambda model=model: go_on(model, path),
         ):
             untouched = content(model)
             try:

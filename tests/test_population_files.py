@@ -103,7 +103,10 @@ def forged(path, tensors=(), metadata=()):
         ({}, {"population": "no JSON"}, "population"),
         ({"population.0": np.zeros(3, np.uint64)}, {}, "its keys are no"),
         ({"population.1": np.full(N, -1)}, {}, "its epochs are no"),
+        ({"population.1": np.full(N, 2**62 + 1)}, {}, "its epochs are no"),
         ({"population.3": np.zeros(2, np.int64)}, {}, "its seeds"),
+        ({"population.3": np.zeros((), np.int64)}, {}, "its seeds"),
+        ({"population.3": np.zeros((N, 2), np.int64)}, {}, "its seeds"),
         ({}, {"version": "2"}, "update nnfast"),
     ],
 )
@@ -120,16 +123,25 @@ def test_damaged_and_forged_files_are_refused(tmp_path, tensors, metadata, said)
 def test_a_history_that_does_not_fit_is_refused(tmp_path):
     path = tmp_path / "all.nnfast"
     population = trained("numpy")
-    for name, value in (("epochs", np.full(N, 99)), ("validated", [0]), ("restored", np.full(N, -1))):
+    for name, value in (
+        ("epochs", np.full(N, 99)),
+        ("validated", [0]),
+        ("validated", [2, 1]),
+        ("restored", np.full(N, -1)),
+        ("planned", 2.0),
+        ("higher", [3]),
+        ("penalized", np.zeros(N + 1, bool)),
+        ("history", {}),
+    ):
         twin = population.subset(range(N))
         setattr(twin.history, name, value)
         twin.save(path)
-        with pytest.raises(CheckpointError, match="its history is none"):
+        with pytest.raises(CheckpointError, match=rf"history\.{'planned' if name == 'history' else name}"):
             nn.Population.load(path, backend="numpy")
     twin = population.subset(range(N))
     twin.history.history["loss"] = np.zeros((N, 1))
     twin.save(path)
-    with pytest.raises(CheckpointError, match="columns do not fit"):
+    with pytest.raises(CheckpointError, match=r"history\.history\.loss is an array .* \(5, 1\); expected .* \(5, 3\)"):
         nn.Population.load(path, backend="numpy")
 
 

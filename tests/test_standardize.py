@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import numpy as np
 import pytest
+from damaged_files import content, forged, layout
 
 import nnfast as nn
-from nnfast.errors import DataError, DTypeError, OptionError, ShapeError
+from nnfast.errors import CheckpointError, DataError, DTypeError, OptionError, ShapeError
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 4)) * [1, 20, 1e-3, 5] + [0, 300, 0.5, -7]
@@ -149,3 +151,23 @@ def test_data_that_cannot_be_standardized():
         nn.Standardize.fit([1.0, 2])
     with pytest.raises(ShapeError, match="takes 4 inputs"):
         nn.Model([nn.Dense(3, 5), nn.Standardize(0, 1, n_inputs=4)])
+
+
+def test_no_file_makes_the_constants_trainable(tmp_path):
+    path, made = tmp_path / "a.nnfast", model(backend="numpy")
+    made.fit(X, Y, verbose=0, callbacks=[nn.ModelCheckpoint(path)])
+    header, data = layout(path.read_bytes())
+    said = json.loads(header["__metadata__"]["model"])
+    said["layers"][0]["trainable"], said["layers"][1]["trainable"] = True, False
+    said["optimizer"]["config"]["learning_rate"] = 0.5
+    header["__metadata__"]["model"] = json.dumps(said)
+    path.write_bytes(forged(header, data))
+    before = content(made), made._buffers.gradients.tobytes(), made.layers[1].trainable
+    for use in (
+        lambda: nn.load(path, backend="numpy"),
+        lambda: nn.checkpoint.restore(made, path),
+        lambda: made.fit(X, Y, verbose=0, resume=path),
+    ):
+        with pytest.raises(CheckpointError, match=r"a\.nnfast: trainable of layer 0: the constants of Standardize"):
+            use()
+        assert (content(made), made._buffers.gradients.tobytes(), made.layers[1].trainable) == before

@@ -5,17 +5,19 @@ A callback says how often it wants to be called; the runner is not interrupted i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnfast.errors import DTypeError
+from nnfast.errors import CheckpointError, DTypeError
 from nnfast.validation import integer
 
 if TYPE_CHECKING:
     from nnfast.history import History
     from nnfast.model import Model
+    from nnfast.storage.records import Record
     from nnfast.training.run import Run
 
 __all__ = ["Callback", "CallbackList", "Logs"]
@@ -31,7 +33,8 @@ class Callback:
     was due. The answer True stops the training.
     With `every_steps`, `on_step` is called after every so many steps of this `fit`, also in the middle of an epoch.
     What a callback must remember for an interrupted training to go on as if nothing had been, it gives as `state()`: a
-    dictionary of what JSON knows and of NumPy arrays. A training that goes on calls `on_begin`, then `restore` with it.
+    dictionary of what JSON knows and of NumPy arrays. A training that goes on calls `check_state` with it before it
+    changes anything, then `on_begin`, then `restore`.
     If `on_gradients(flat)` is defined, it sees the flat gradient of every step, before clipping, and may change it.
     On several ranks (`fit(comm=)`) a callback runs on each, and must change the model there alike; with
     `rank_zero = True` it runs on rank 0 alone, as those that write files or show something do.
@@ -58,6 +61,12 @@ class Callback:
     def state(self) -> dict[str, Any]:
         """What must outlive an interruption."""
         return {}
+
+    def check_state(self, model: Model, state: Record) -> None:
+        """Refuse, by raising, a state of which `restore` could make nothing; nothing has changed or begun yet.
+
+        `state` is that dictionary, with methods that ask for an entry of a kind: `state.count("epoch")`.
+        """
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
@@ -162,11 +171,34 @@ class CallbackList:
         """What each callback remembers, under the name of its class."""
         return [{"name": type(c).__name__, "state": c.state()} for c in self._callbacks]
 
-    def restore(self, states: list[dict[str, Any]]) -> None:
+    def check(self, model: Model, record: Record) -> None:
+        """Refuse a record from which one of them could not go on; nothing has changed yet."""
+        for c, state in self._remembered(record):
+            with _refusing(c, record):
+                c.check_state(model, state)
+
+    def restore(self, record: Record) -> None:
         """Give each callback what one of its class remembered, in the order of the list; others begin anew."""
-        left = list(states)
+        for c, state in self._remembered(record):
+            with _refusing(c, record):
+                c.restore(dict(state))
+
+    def _remembered(self, record: Record) -> list[tuple[Callback, Record]]:
+        left, found = [(said.of("name", str), said.part("state")) for said in record.parts("callbacks")], []
         for c in self._callbacks:
-            found = next((s for s in left if s["name"] == type(c).__name__), None)
-            if found is not None:
-                left.remove(found)
-                c.restore(found["state"])
+            at = next((i for i, (name, _) in enumerate(left) if name == type(c).__name__), None)
+            if at is not None:
+                found.append((c, left.pop(at)[1]))
+        return found
+
+
+@contextmanager
+def _refusing(callback: Callback, record: Record) -> Iterator[None]:
+    """Whatever a callback raises of what it remembers, the file is of no use to it."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        name = type(callback).__name__
+        raise CheckpointError(f"{record.path}: {name} cannot go on from what it remembers: {error!s:.300}") from error

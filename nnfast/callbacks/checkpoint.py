@@ -21,7 +21,8 @@ class ModelCheckpoint(Monitoring):
 
     `fit(…, resume=path)` goes on from the file bit for bit, `nn.load(path)` gives the model. The file is replaced in
     one step: after a power cut the old one or the new one is there. With `every_steps` it is also written after so many
-    steps, in the middle of an epoch too. It is called after all other callbacks; Ctrl-C is written down as well. With
+    steps, in the middle of an epoch too. It is called after all other callbacks; Ctrl-C is written down as well. After
+    an error in the midst of steps, as of `on_gradients`, the last file stays: what those steps measured is lost. With
     `keep_best` the model is kept beside, in `best_path` ("run.best.nnfast" for "run.nnfast"), whenever `monitor` has
     improved; `monitor` and `mode` are as for `EarlyStopping`.
     """
@@ -63,7 +64,7 @@ class ModelCheckpoint(Monitoring):
         self._save(model, again=True)
 
     def on_end(self, model: Model, history: History) -> None:
-        if model._session is not None:
+        if model._session is not None and model._session.is_whole:
             self._save(model)
 
     def _save(self, model: Model, *, again: bool = False) -> None:

@@ -13,6 +13,7 @@ from nnfast.validation import flag, integer
 if TYPE_CHECKING:
     from nnfast.history import History
     from nnfast.model import Model
+    from nnfast.storage.records import Record
 
 __all__ = ["EarlyStopping"]
 
@@ -63,6 +64,19 @@ class EarlyStopping(Monitoring):
     def state(self) -> dict[str, Any]:
         return super().state() | {"stopped_epoch": self.stopped_epoch, "weights": self._weights}
 
+    def check_state(self, model: Model, state: Record) -> None:
+        super().check_state(model, state)
+        state.count("stopped_epoch", none=True)
+        weights = state.entry("weights")
+        if weights is not None and not (isinstance(weights, list) and _alike(weights, model.get_weights())):
+            state.refuse("weights", "None, or arrays like those of the model")
+
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.stopped_epoch, self._weights = state["stopped_epoch"], state["weights"]
+
+
+def _alike(given: list[Any], own: list[np.ndarray[Any, Any]]) -> bool:
+    return len(given) == len(own) and all(
+        isinstance(a, np.ndarray) and a.shape == b.shape and a.dtype == b.dtype for a, b in zip(given, own, strict=True)
+    )

@@ -16,6 +16,7 @@ from nnfast.validation import file_name, flag, integer
 if TYPE_CHECKING:
     from nnfast.history import History
     from nnfast.model import Model
+    from nnfast.storage.records import Record
 
 __all__ = ["CSVLogger", "TensorBoard"]
 
@@ -87,11 +88,15 @@ class CSVLogger(Callback):
     def state(self) -> dict[str, Any]:
         return {"epoch": self._rows.last, "start": self._start}
 
+    def check_state(self, model: Model, state: Record) -> None:
+        state.count("epoch")
+        self._check_start(state.count("start"))
+
     def restore(self, state: dict[str, Any]) -> None:
         """Take out the rows of later epochs; those that the file lacks will be written again."""
         start = int(state["start"])
-        if self._check_header() and _whole_lines(self.path)[:start][-1:] not in (b"\n", b""):
-            raise OptionError(f"the file {self.path!r} was changed since this training wrote to it; name another file")
+        self._check_header()
+        self._check_start(start)
         self._resumed, self._rows.last, self._start = True, int(state["epoch"]), start
 
     def _write(self, history: History) -> None:
@@ -119,6 +124,11 @@ class CSVLogger(Callback):
         file.truncate(len(content))
         file.seek(len(content))
         return file
+
+    def _check_start(self, start: int) -> None:
+        """Refuse a file in which no line begins where the rows of this training did."""
+        if os.path.isfile(self.path) and _whole_lines(self.path)[:start][-1:] not in (b"\n", b""):
+            raise OptionError(f"the file {self.path!r} was changed since this training wrote to it; name another file")
 
     def _check_header(self) -> bool:
         """Whether the file is there; one that is and has other columns is refused."""
@@ -179,6 +189,9 @@ class TensorBoard(Callback):
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self._rows.last}
+
+    def check_state(self, model: Model, state: Record) -> None:
+        state.count("epoch")
 
     def restore(self, state: dict[str, Any]) -> None:
         self._resumed, self._rows.last = True, int(state["epoch"])

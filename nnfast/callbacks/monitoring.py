@@ -11,6 +11,7 @@ from nnfast.validation import choice, integer, number
 
 if TYPE_CHECKING:
     from nnfast.model import Model
+    from nnfast.storage.records import Record
 
 __all__ = ["Monitoring"]
 
@@ -60,6 +61,11 @@ class Monitoring(Callback):
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch, "waited": self._waited}
+
+    def check_state(self, model: Model, state: Record) -> None:
+        state.number("best")
+        state.count("best_epoch")
+        state.count("waited")
 
     def restore(self, state: dict[str, Any]) -> None:
         self.best = float(state["best"])

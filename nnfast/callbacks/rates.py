@@ -18,6 +18,7 @@ from nnfast.validation import integer, number
 if TYPE_CHECKING:
     from nnfast.history import History
     from nnfast.model import Model
+    from nnfast.storage.records import Record
 
 __all__ = ["LearningRateSchedule", "ReduceLROnPlateau"]
 
@@ -62,6 +63,11 @@ class LearningRateSchedule(Callback):
     def state(self) -> dict[str, Any]:
         rate = None if self._model is None else _with_number(self, self._model).learning_rate
         return {"rate": rate, "due": self._due}
+
+    def check_state(self, model: Model, state: Record) -> None:
+        if state.entry("rate") is not None:
+            number("rate", state["rate"], 0)
+        state.count("due", none=True)
 
     def restore(self, state: dict[str, Any]) -> None:
         """The rate as it was; where the training had been at its end, the one that is due now that it goes on."""
@@ -134,6 +140,13 @@ class ReduceLROnPlateau(Monitoring):
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"resting": self._resting, "reductions": [list(r) for r in self.reductions]}
+
+    def check_state(self, model: Model, state: Record) -> None:
+        super().check_state(model, state)
+        state.count("resting")
+        for epoch, rate in state.of("reductions", list):
+            integer("the epoch of a reduction", epoch, 0)
+            number("the rate of a reduction", rate, 0)
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)

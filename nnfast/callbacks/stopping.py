@@ -10,6 +10,7 @@ from nnfast.validation import integer
 
 if TYPE_CHECKING:
     from nnfast.model import Model
+    from nnfast.storage.records import Record
 
 __all__ = ["TerminateOnNaN"]
 
@@ -40,6 +41,10 @@ class TerminateOnNaN(Callback):
 
     def state(self) -> dict[str, Any]:
         return {"stopped_epoch": self.stopped_epoch, "reason": self.reason}
+
+    def check_state(self, model: Model, state: Record) -> None:
+        state.count("stopped_epoch", none=True)
+        state.of("reason", str)
 
     def restore(self, state: dict[str, Any]) -> None:
         self.stopped_epoch, self.reason = state["stopped_epoch"], state["reason"]

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast._warning import warn
-from nnfast.errors import CheckpointError, DTypeError, NonFiniteWarning, OptionError
+from nnfast.errors import DTypeError, NonFiniteWarning, OptionError
 from nnfast.population.data import PopulationData
 from nnfast.population.history import PopulationHistory
 from nnfast.population.hooks import Hooks
+from nnfast.population.resuming import resumed
 from nnfast.population.running import Measuring, make_job, run, tally_of
 from nnfast.population.varying import penalized
 from nnfast.progress import Progress
 from nnfast.training.batches import evaluation_rows
-from nnfast.training.fit import checkpoint_at
 from nnfast.training.interrupts import Interrupts
 from nnfast.training.orders import EpochOrders
 from nnfast.training.run import JOB_SECONDS, ORDER_ROWS
@@ -24,6 +24,7 @@ from nnfast.validation import flag, integer
 
 if TYPE_CHECKING:
     from nnfast.population.population import Population
+    from nnfast.storage.records import Record
 
 __all__ = ["fit"]
 
@@ -180,11 +181,20 @@ class PopulationRun:
         self.models, self.first_epochs = np.array(record["models"]), np.array(record["first_epochs"])
         self._held = [(np.array(record["sums"]), np.array(record["weights"]))] if record["weights"].size else []
 
-    def check(self, record: dict[str, Any], path: str) -> None:
-        for name, now in self.signature().items():
-            if record["signature"].get(name) != now:
-                before = record["signature"].get(name)
-                raise CheckpointError(f"{path} is of a training with {name} = {before}; here it is {now}")
+    def check(self, record: Record, history: PopulationHistory) -> int:
+        """Refuse a record from which this run could not go on; the number of epochs that it has behind it."""
+        record.part("signature").check_alike(self.signature())
+        epochs, batches = divmod(record.count("steps"), self.data.steps)
+        record.of("stopped", bool)
+        record.counts("first_epochs", (self.population.n,))
+        models = record.ascending("models", 0, self.population.n - 1)
+        shape = (len(models), batches) if batches else (0,)
+        record.array("sums", np.float64, (*shape, self.tally.columns) if batches else shape)
+        record.weights("weights", shape)
+        known = (history.epochs <= epochs).all() and (history.epochs[models] == epochs).all()
+        if "loss" not in history.history or not known or max(history.validated, default=0) > epochs:
+            record.refuse("steps", "those of the epochs in the history")
+        return epochs
 
 
 def fit(population: Population, X: Any, y: Any, given: dict[str, Any]) -> PopulationHistory:
@@ -206,9 +216,8 @@ def fit(population: Population, X: Any, y: Any, given: dict[str, Any]) -> Popula
     strong = penalized(program, population._varying.scalars(program))
     history = PopulationHistory(names, n, epochs, higher=higher, penalized=strong)
     hooks.begin(population._members, names, higher)
-    before = _resumed(population, now, hooks, given["resume"])
-    if before is not None:
-        history = _widened(before, epochs)
+    before = resumed(population, now, hooks, names, epochs, given["resume"])
+    history = history if before is None else before
     population.history = history
     interrupts = Interrupts()
     population._session = lambda: {"run": now.record(), "patience": hooks.state()}
@@ -275,33 +284,3 @@ def _measuring(population: Population, given: Any) -> Measuring | None:
     X, y, w = (*given, None)[:3]
     size = evaluation_rows(population._runner("evaluate")[0])
     return Measuring(population, PopulationData(population.pattern, population.n, X, y, w, size, "validation "))
-
-
-def _resumed(population: Population, now: PopulationRun, hooks: Hooks, path: Any) -> PopulationHistory | None:
-    """Put the population where the file left it; the history until there, or None to begin anew."""
-    path = checkpoint_at(path)
-    if path is None:
-        return None
-    from nnfast.storage import populations
-
-    def check(record: Any) -> None:
-        if not isinstance(record, dict) or "run" not in record:
-            raise CheckpointError(
-                f"{path} holds a population but no training to go on with; use Population.load and fit"
-            )
-        now.check(record["run"], path)
-        hooks.check(record["patience"], path)
-
-    record = populations.restore(population, path, check)
-    now.go_on(record["run"])
-    hooks.take(record["patience"])
-    return population.history
-
-
-def _widened(history: PopulationHistory, epochs: int) -> PopulationHistory:
-    """The same with room for more epochs."""
-    more = max(0, epochs - history.planned)
-    history.history = {name: np.pad(rows, ((0, 0), (0, more)), constant_values=np.nan) for name, rows in
-                       history.history.items()}  # fmt: skip
-    history.planned = max(epochs, history.planned)
-    return history

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnfast._numbers import choice
 from nnfast.errors import UnknownNameError
 from nnfast.history import History
+
+if TYPE_CHECKING:
+    from nnfast.storage.records import Record
 
 __all__ = ["PopulationHistory"]
 
@@ -110,12 +113,19 @@ class PopulationHistory:
         }
 
     @staticmethod
-    def of(record: dict[str, Any]) -> PopulationHistory:
-        """From a file."""
-        made = PopulationHistory((), len(record["epochs"]), record["planned"], higher=record["higher"])
-        made.history = dict(record["history"])
-        made.epochs, made.restored = np.array(record["epochs"]), np.array(record["restored"])
-        made.validated, made.penalized = record["validated"].tolist(), np.array(record["penalized"])
+    def of(record: Record, n: int) -> PopulationHistory:
+        """From a file that holds n models. Raises CheckpointError for what no training has left."""
+        columns, higher = record.part("history"), record.of("higher", list)
+        planned = record.count("planned")
+        if planned and not columns:
+            record.refuse("planned", "0 where nothing was measured")
+        if not all(isinstance(name, str) for name in higher):
+            record.refuse("higher", "names of metrics")
+        made = PopulationHistory((), n, planned, higher=higher, penalized=record.array("penalized", bool, (n,)))
+        made.history = {name: columns.array(name, np.float64, (n, planned)) for name in columns}
+        made.epochs = record.counts("epochs", (n,), planned).copy()
+        made.restored = record.counts("restored", (n,), planned).copy()
+        made.validated = record.ascending("validated", 1, planned).tolist()
         return made
 
     def __repr__(self) -> str:

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from nnfast.population.history import PopulationHistory
     from nnfast.population.members import Members
     from nnfast.population.population import Population
+    from nnfast.storage.records import Record
 
 __all__ = ["Hooks", "Patience"]
 
 Array = np.ndarray[Any, Any]
 Logs = dict[str, Array]
+
+COUNTS = ("best_epoch", "waited", "stopped_epoch")  # of each model
 
 
 class Patience:
@@ -77,11 +80,20 @@ class Patience:
             history.restored[at] = self.best_epoch[at]
 
     def state(self) -> dict[str, Any]:
-        return {n: getattr(self, n) for n in ("best", "best_epoch", "waited", "stopped_epoch", "weights")}
+        return {name: getattr(self, name) for name in ("best", *COUNTS, "weights")}
+
+    def check(self, state: Record, done: int) -> None:
+        """Refuse a state that no training of so many epochs can have left."""
+        if np.isnan(state.array("best", np.float64, self.best.shape)).any():
+            state.refuse("best", "numbers")
+        for name in COUNTS:
+            state.counts(name, self.best.shape, done)
+        if self.settings.restore_best:
+            state.array("weights", self.weights.dtype, self.weights.shape)
 
     def take(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, np.array(value))
+        for name in ("best", *COUNTS, *(["weights"] if self.settings.restore_best else [])):
+            setattr(self, name, state[name].copy())
 
 
 class Hooks:
@@ -146,10 +158,14 @@ class Hooks:
     def state(self) -> dict[str, Any] | None:
         return None if self.patience is None else self.patience.state()
 
-    def check(self, state: Any, path: str) -> None:
-        """Refuse what another kind of training has written down."""
+    def check(self, record: Record, done: int) -> None:
+        """Refuse what another kind of training has written down, or none of so many epochs."""
+        state = record.entry("patience")
         if (state is None) != (self.patience is None):
-            raise CheckpointError(f"{path} is of a training {'without' if state is None else 'with'} EarlyStopping")
+            given = "without" if state is None else "with"
+            raise CheckpointError(f"{record.path} is of a training {given} EarlyStopping")
+        if self.patience is not None:
+            self.patience.check(record.part("patience"), done)
 
     def take(self, state: Any) -> None:
         if self.patience is not None:

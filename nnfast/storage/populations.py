@@ -20,6 +20,7 @@ from nnfast.registry import get_backend
 from nnfast.storage.configuration import ConfigPacker, ConfigUnpacker, Custom
 from nnfast.storage.file_format import write
 from nnfast.storage.files import as_path, replacing
+from nnfast.storage.records import MOST, Record
 from nnfast.storage.restoring import Restoring, check_blocks
 from nnfast.storage.stored import POPULATION, Stored, content, read_stored, to_json
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "restore", "save"]
 
 Array = np.ndarray[Any, Any]
-MOST = 10_000_000  # models
+MOST_MODELS = 10_000_000
 
 
 def save(population: Population, path: Any, run: Any) -> None:
@@ -93,11 +94,13 @@ def load(path: Any, backend: Any, custom: Any) -> Population:
     return made
 
 
-def restore(population: Population, path: Any, check: Callable[[Any], None]) -> Any:
-    """Make a population what a file says; gives back the `run`. `check(run)` may refuse before anything changes."""
+def restore(population: Population, path: Any, check: Callable[[Any, PopulationHistory], None]) -> Any:
+    """Make a population what a file says; gives back the `run`.
+
+    `check(run, history)` may refuse, by raising, before anything changes.
+    """
     name = as_path(path)
     stored = read_stored(name, POPULATION)
-    check(stored.run)
     own = {k: v for k, v in population._varying.values.items() if any(map(callable, v))}
     functions = {getattr(f, "__name__", type(f).__name__): f for v in own.values() for f in v if callable(f)}
     said = _said(stored, Custom(functions, name))
@@ -106,6 +109,7 @@ def restore(population: Population, path: Any, check: Callable[[Any], None]) -> 
     before, now = sorted(said["values"]), sorted(population._varying.values)
     if before != now:
         raise CheckpointError(f"{name}: what varies is {before} in the file and {now} in the population")
+    check(stored.run, said["history"])
     with population.pattern._programs.exclusive():
         restoring = Restoring(population.pattern, _first(stored, population.n))
         values = _values(population, said, own, name)
@@ -122,35 +126,31 @@ def _said(stored: Stored, custom: Custom) -> dict[str, Any]:
     assert stored.population is not None
     path = stored.path
     said = ConfigUnpacker(stored.population[1], path, custom).unpack(stored.population[0])
-    if not isinstance(said, dict) or type(said.get("models")) is not int or not 0 < said["models"] < MOST:
+    if not isinstance(said, dict) or type(said.get("models")) is not int or not 0 < said["models"] < MOST_MODELS:
         raise CheckpointError(f"{path}: how many models there are is missing, or is no number of them")
     n = said["models"]
     for name, kind in (("keys", np.uint64), ("epochs", np.int64), ("steps", np.int64)):
         a = said.get(name)
-        if not isinstance(a, np.ndarray) or a.shape != (n,) or a.dtype != kind or (kind is np.int64 and a.min() < 0):
+        if (
+            not isinstance(a, np.ndarray)
+            or a.shape != (n,)
+            or a.dtype != kind
+            or (kind is np.int64 and not _all_between(a))
+        ):
             raise CheckpointError(f"{path}: its {name} are no {n} numbers of {np.dtype(kind)}")
-    if not isinstance(said.get("values"), dict) or not _is_column(said.get("seeds"), n):
+    if not isinstance(said.get("values"), dict) or not _are_seeds(said.get("seeds"), n):
         raise CheckpointError(f"{path}: its seeds, or what varies, are missing")
-    try:
-        _check_history(PopulationHistory.of(said["history"]), n)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its history is none: {error!s:.200}") from error
-    return said
+    return said | {"history": PopulationHistory.of(Record(said, path).part("history"), n)}
 
 
-def _is_column(values: Any, n: int) -> bool:
-    return isinstance(values, list | np.ndarray) and len(values) == n
+def _all_between(counts: Array) -> bool:
+    return bool((counts >= 0).all() and (counts <= MOST).all())
 
 
-def _check_history(history: PopulationHistory, n: int) -> None:
-    wide = [rows.shape[1] for rows in history.history.values() if rows.dtype == np.float64 and rows.shape[:1] == (n,)]
-    counts = (history.epochs, history.restored)
-    fits = len(wide) == len(history.history) and set(wide) <= {history.planned} and history.penalized.shape == (n,)
-    if not fits or any(c.shape != (n,) or c.dtype != np.int64 for c in counts):
-        raise ValueError("its columns do not fit")
-    ends = [*history.validated, *(int(c.max()) for c in counts)]
-    if max(ends) > history.planned or min([1, *history.validated]) < 1 or min(int(c.min()) for c in counts) < 0:
-        raise ValueError("it has epochs that were not planned")
+def _are_seeds(values: Any, n: int) -> bool:
+    if isinstance(values, np.ndarray):
+        return values.shape == (n,) and bool(values.dtype == np.int64)
+    return isinstance(values, list) and len(values) == n and all(v is None or type(v) is int for v in values)
 
 
 def _first(stored: Stored, n: int) -> Stored:
@@ -194,7 +194,7 @@ def _fill(population: Population, stored: Stored, said: dict[str, Any], values: 
     members.keys, members.epochs, members.steps = (np.array(said[name]) for name in ("keys", "epochs", "steps"))
     population._varying.use(values)
     population._seeds = tuple(said["seeds"].tolist() if isinstance(said["seeds"], np.ndarray) else said["seeds"])
-    population.history = PopulationHistory.of(said["history"])
+    population.history = said["history"]
 
 
 def _rows(population: Population, blocks: Mapping[str, Array]) -> Array:

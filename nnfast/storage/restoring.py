@@ -11,12 +11,12 @@ import numpy as np
 from nnfast.errors import CheckpointError, NnfastError
 from nnfast.storage.configuration import ConfigPacker, ConfigUnpacker, Custom, describe, setting_names
 from nnfast.storage.stored import Stored, flat_of
-from nnfast.storage.values import Unpacker
+from nnfast.storage.values import Unpacker, same
 
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["Restoring", "check_blocks", "fill"]
+__all__ = ["AsItWas", "Restoring", "check_blocks", "check_state", "fill", "put"]
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +38,26 @@ def check_blocks(stored: Stored, shapes: Mapping[str, tuple[int, ...]], dtype: s
                 raise CheckpointError(f"{stored.path}: {prefix}{name} is of {a.dtype} in a model of {dtype}")
 
 
+def check_state(stored: Stored, model: Model) -> None:
+    """The optimizer's few numbers must be as many as it has, or none where it was never used."""
+    given, wanted = len(stored.state), 0
+    if given and model.loss is not None and model.optimizer is not None:
+        try:
+            wanted = model._programs.lower("train").state
+        except NnfastError as error:
+            raise CheckpointError(f"{stored.path}: its model cannot be trained: {error!s:.200}") from error
+    if given not in (0, wanted):
+        raise CheckpointError(f"{stored.path}: optimizer.state has {given} numbers, where the model has {wanted}")
+
+
+def put(part: Any, name: str, value: Any, where: str, path: str) -> None:
+    """Set an attribute to what a file says; CheckpointError where the part refuses it."""
+    try:
+        setattr(part, name, value)
+    except (NnfastError, AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {name} of {where}: {error!s:.200}") from error
+
+
 class Restoring:
     """Compare a file with a model, changing nothing; `apply()` then sets everything, and cannot fail.
 
@@ -51,12 +71,14 @@ class Restoring:
         self._compare_layers()
         self._compare_rest()
         check_blocks(stored, {b.name: b.shape for b in model._layout.blocks}, model.dtype.name)
+        check_state(stored, model)
 
     def _compare_layers(self) -> None:
         model, said = self._model, self._stored.model["layers"]
         _compare(self._stored.path, "number of layers", len(said), len(model.layers))
         for i, (theirs, layer) in enumerate(zip(said, model.layers, strict=True)):
             self._compare_part("layer", theirs, layer, f"layer {i}")
+            self._take(layer, "trainable", theirs["trainable"], f"layer {i}")
 
     def _compare_rest(self) -> None:
         model, stored = self._model, self._stored
@@ -84,7 +106,7 @@ class Restoring:
                 continue
             if name in settings:
                 self._take(own, name, plain[0].get(name), where)
-            elif name not in plain[0] or name not in plain[1] or not _same(plain[0][name], plain[1][name]):
+            elif name not in plain[0] or name not in plain[1] or not same(plain[0][name], plain[1][name]):
                 _differ(path, f"{name} of {where}", *(p.get(name, "nothing") for p in plain))
 
     def _said(self, said: dict[str, Any], tensors: dict[str, Array], where: str) -> dict[str, Any]:
@@ -95,10 +117,10 @@ class Restoring:
         return {**config, **settings}
 
     def _take(self, own: Any, name: str, value: Any, where: str) -> None:
-        try:
-            setattr(copy.copy(own), name, value)  # refuses what cannot be
-        except (NnfastError, AttributeError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{self._stored.path}: {name} of {where}: {error!s:.200}") from error
+        twin = copy.copy(own)
+        if name == "trainable":
+            twin._buffers = None  # freezing clears the gradients that lie there
+        put(twin, name, value, where, self._stored.path)
         self._settings.append((own, name, value))
 
     def _take_optimizer(self, said: dict[str, Any]) -> None:
@@ -112,7 +134,7 @@ class Restoring:
                 continue
             value = getattr(made, name)
             if not isinstance(value, _Kept):
-                self._settings.append((own, name, value))
+                self._take(own, name, value, "the optimizer")
             elif not callable(getattr(own, name)):
                 raise CheckpointError(
                     f"{path}: {name} of the optimizer is the function {value.name!r:.80}, which a file cannot hold; "
@@ -125,7 +147,6 @@ class Restoring:
         for part, name, value in self._settings:
             setattr(part, name, value)
         for layer, said in zip(model.layers, stored.model["layers"], strict=True):
-            layer.trainable = said["trainable"]
             layer._training_forwards = said["forwards"]
             layer._key = stored.model["key"]
         model._key, model._epochs = stored.model["key"], stored.model["epochs"]
@@ -151,6 +172,30 @@ def fill(model: Model, stored: Stored) -> None:
         buffers.state[...] = backend.asarray(np.array(stored.state, np.float64))
 
 
+class AsItWas:
+    """A model before a file is put into it, so that this can be taken back."""
+
+    def __init__(self, model: Model) -> None:
+        self._model, buffers = model, model._buffers
+        parts = (model, *model.layers, model.loss, model.optimizer)
+        self._parts = [(part, dict(vars(part))) for part in parts if part is not None]
+        self._slots, self._state = dict(buffers.slots), buffers.state
+        arrays = (buffers.parameters, buffers.gradients, buffers.state, *buffers.slots.values())
+        self._arrays = [(a, a.copy()) for a in arrays]
+
+    def back(self) -> None:
+        """Make the model that again."""
+        programs = self._model._programs
+        with programs.exclusive():
+            for part, attributes in self._parts:
+                vars(part).clear()
+                vars(part).update(attributes)
+            for a, copied in self._arrays:
+                a[...] = copied
+            self._model._buffers.slots, self._model._buffers.state = self._slots, self._state
+            programs.forget()  # its runners may hold others
+
+
 class _Kept:
     """In the place of a function of the user's while the file's optimizer is built."""
 
@@ -173,16 +218,6 @@ class _Comparing(Unpacker):
 
     def special(self, said: Any) -> Any:
         return said
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    return type(a) is type(b) and bool(a == b)
 
 
 def _compare(path: str, what: str, theirs: Any, ours: Any, hint: str = "") -> None:

@@ -21,6 +21,7 @@ from nnfast.program import Layout
 from nnfast.storage.configuration import ConfigPacker, describe
 from nnfast.storage.file_format import CHECKSUM, Header, read_header, read_tensors, strict_json
 from nnfast.storage.files import reading
+from nnfast.storage.records import MOST
 from nnfast.storage.values import Packer, Unpacker
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ Array = np.ndarray[Any, Any]
 
 FORMAT, VERSION = "nnfast", 1
 POPULATION = "nnfast population"  # the format of a file in which every array of a model has an axis of models before
-COUNTERS = {"key": 2**64, "epochs": 2**63}
+COUNTERS = {"key": 2**64, "epochs": MOST}
 
 
 class Stored(NamedTuple):
@@ -191,11 +192,11 @@ def _check_model(said: Any, path: str) -> None:
         if not isinstance(said.get(name, {}), dict):
             raise CheckpointError(f"{path}: its {name} is no part")
     for part in said["layers"]:
-        _counter(part, "forwards", 2**63, path)
+        _counter(part, "forwards", MOST, path)
         if not isinstance(part.get("trainable"), bool):
             raise CheckpointError(f"{path}: a layer does not say whether it is trainable")
     if "optimizer" in said:
-        _counter(said["optimizer"], "steps", 2**63, path)
+        _counter(said["optimizer"], "steps", MOST, path)
 
 
 def _counter(said: dict[str, Any], name: str, end: int, path: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from nnfast.errors import CheckpointError, DTypeError, OptionError
 from nnfast.storage.file_format import DIGITS_LIMIT, DTYPES
 
-__all__ = ["Packer", "Unpacker"]
+__all__ = ["Packer", "Unpacker", "same"]
 
 Array = np.ndarray[Any, Any]
 
@@ -127,3 +127,14 @@ class Unpacker:
 
 def _is_pair(said: Any) -> bool:
     return isinstance(said, list) and len(said) == 2 and isinstance(said[0], str)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two such values are the same, their types, and the bits of arrays, included."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return type(a) is type(b) and bool(a == b)

@@ -22,6 +22,7 @@ from nnfast.training import fit
 from nnfast.training.batches import Data, prepare, prepare_evaluation, tally_of
 from nnfast.training.ranks import Ranks
 from nnfast.training.ranks_run import RanksRun
+from nnfast.training.resuming import Resumption, Session, resumed
 from nnfast.training.shares import sharded, shared
 from nnfast.training.streams import is_stream
 from nnfast.training.validating import Validation, batch_sums
@@ -30,7 +31,7 @@ from nnfast.validation import file_name, flag, integer, number
 if TYPE_CHECKING:
     from nnfast.model import Model
 
-__all__ = ["file_on_all_ranks", "prepare_ranks"]
+__all__ = ["prepare_ranks", "resumed_on_all_ranks"]
 
 SAMPLED = 1024  # rows of data that are compared between the ranks
 
@@ -256,8 +257,23 @@ def _take_over(ranks: Ranks, model: Model) -> None:
         layer._key = model._key
 
 
+def resumed_on_all_ranks(ranks: Ranks, session: Session, path: Any) -> Resumption | None:
+    """Put the model of every rank where the checkpoint of rank 0 left it; None to begin anew."""
+    if path is None:
+        return None
+    found = None
+    try:
+        with _file_on_all_ranks(ranks, path) as copy, ranks.together():
+            found = resumed(session, copy)
+    except BaseException:
+        if found is not None:  # another rank has refused it
+            found.before.back()
+        raise
+    return found
+
+
 @contextmanager
-def file_on_all_ranks(ranks: Ranks, path: Any) -> Iterator[Any]:
+def _file_on_all_ranks(ranks: Ranks, path: Any) -> Iterator[Any]:
     """The file of rank 0 as a file that every rank can read, whatever disks they see; where there is none, `path`."""
     with ranks.together():
         path = file_name("resume", path)

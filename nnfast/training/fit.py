@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,24 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnfast.callbacks.base import CallbackList
-from nnfast.errors import CheckpointError, DTypeError, OptionError
+from nnfast.errors import DTypeError, OptionError
 from nnfast.history import History
 from nnfast.progress import Progress
 from nnfast.protocol import Job
 from nnfast.random import permutation
 from nnfast.training.batches import evaluation_rows, prepare, prepare_evaluation
 from nnfast.training.interrupts import Interrupts
+from nnfast.training.resuming import Resumption, Session, resumed
 from nnfast.training.run import ArrayRun, Pauses, Run
 from nnfast.training.staged import AT_ONCE, is_staged
 from nnfast.training.streams import Stream, is_stream
 from nnfast.training.validating import Validation, evaluate_data
-from nnfast.validation import features, file_name, flag, integer, number
+from nnfast.validation import features, flag, integer, number
 
 if TYPE_CHECKING:
     from nnfast.model import Model
+    from nnfast.storage.records import Record
     from nnfast.training.ranks import Ranks
 
-__all__ = ["checkpoint_at", "evaluate", "fit", "predict", "split_rows"]
+__all__ = ["Session", "evaluate", "fit", "predict", "split_rows"]
 
 SPLIT = 1 << 63  # among the model's row orders, the one that sets rows aside for validation
 
@@ -55,31 +55,6 @@ class Settings:
     sharded: Any
 
 
-class Session:
-    """What a running `fit` consists of: enough to write it down, and to go on from there."""
-
-    def __init__(self, run: Run, hooks: CallbackList, epochs: int) -> None:
-        self.run, self.hooks, self.epochs = run, hooks, epochs
-
-    def record(self) -> dict[str, Any]:
-        """For a checkpoint: the position, the history so far, and what the callbacks remember."""
-        history = self.run.model.history
-        return {
-            "run": self.run.record(),
-            "history": {name: np.array(column) for name, column in history.history.items()},
-            "validated": {name: np.array(epochs, np.int64) for name, epochs in history.validated.items()},
-            "callbacks": self.hooks.states(),
-        }
-
-    def go_on(self, record: dict[str, Any]) -> None:
-        history = self.run.model.history
-        self.run.go_on(record["run"])
-        for name, column in record["history"].items():
-            history.history[name] = np.asarray(column).tolist()
-        history.validated = {name: np.asarray(epochs).tolist() for name, epochs in record["validated"].items()}
-        self.hooks.restore(record["callbacks"])
-
-
 def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
     """See `Model.fit`."""
     if given.comm is None:
@@ -87,7 +62,9 @@ def fit(model: Model, X: Any, y: Any, given: Settings) -> History:
             raise OptionError("sharded=True says that each rank has rows of its own, and needs comm=")
         epochs, hooks, progress = _checked(model, given)
         run, validation = _prepare(model, X, y, given, epochs, hooks)
-        return _trained(run, validation, hooks, progress, epochs, _resumed(run, given.resume))
+        session = Session(run, hooks, epochs)
+        _begin(session, validation, resumed(session, given.resume))
+        return _trained(session, validation, progress)
     from nnfast.training.ranks import Ranks
 
     with Ranks(given.comm) as ranks:
@@ -103,11 +80,9 @@ def _fit_on(ranks: Ranks, model: Model, X: Any, y: Any, given: Settings) -> Hist
     if ranks.rank:  # files and progress are the affair of rank 0
         hooks, progress = hooks.without_rank_zero(), Progress()
     run, validation = distributed.prepare_ranks(ranks, model, X, y, given, epochs, hooks)
-    before = None
-    if given.resume is not None:
-        with distributed.file_on_all_ranks(ranks, given.resume) as copy, ranks.together():
-            before = _resumed(run, copy)
-    return _trained(run, validation, hooks, progress, epochs, before)
+    session = Session(run, hooks, epochs)
+    _begin(session, validation, distributed.resumed_on_all_ranks(ranks, session, given.resume))
+    return _trained(session, validation, progress)
 
 
 def _checked(model: Model, given: Settings) -> tuple[int, CallbackList, Progress]:
@@ -116,28 +91,45 @@ def _checked(model: Model, given: Settings) -> tuple[int, CallbackList, Progress
     return epochs, CallbackList(given.callbacks, given.on_gradients), Progress.of(given.verbose, epochs)
 
 
-def _trained(
-    run: Run, validation: Validation | None, hooks: CallbackList, progress: Progress, epochs: int, before: Any
-) -> History:
-    """Train to the end, from the beginning or from where the record `before` left off."""
-    model, names, session = run.model, run.tally.names, Session(run, hooks, epochs)
+def _begin(session: Session, validation: Validation | None, resumption: Resumption | None) -> None:
+    """History and callbacks begin, or take up what the resumption says; where one refuses, the model is as before."""
+    run, hooks, epochs = session.run, session.hooks, session.epochs
+    model, names = run.model, run.tally.names
     if validation is not None:
         names += validation.names
     model.history = History(names, planned=epochs, higher=[m.name for m in model.metrics if m.higher_is_better])
-    with run.together():
-        hooks.begin(model, epochs, names)
-    interrupts = Interrupts()
+    try:
+        with run.together():
+            hooks.begin(model, epochs, names)
+        if resumption is not None:
+            _go_on(session, resumption.record)
+    except BaseException:
+        if resumption is not None:
+            resumption.before.back()
+        raise
+
+
+def _go_on(session: Session, record: Record) -> None:
+    run = session.run
+    try:
+        with run.together():
+            session.go_on(record)
+    except BaseException:
+        session.hooks.end(run.model, run.model.history)
+        raise
+
+
+def _trained(session: Session, validation: Validation | None, progress: Progress) -> History:
+    """Train to the end."""
+    run, model, interrupts = session.run, session.run.model, Interrupts()
     try:
         model._session = session
-        with run.together():
-            if before is not None:
-                session.go_on(before)
         with run.together(), progress, interrupts.held_back(), run.guarded():
             _loop(session, validation, progress, interrupts)
     finally:
         try:
             with run.together():
-                hooks.end(model, model.history)
+                session.hooks.end(model, model.history)
         finally:
             model._session = None
     return model.history
@@ -225,35 +217,6 @@ def _validation(model: Model, given: Any, every: int) -> Validation | None:
 
     stream = Stream("validation_data", given, None, 2)
     return Validation(model, every, None, lambda: evaluate_stream(model, stream))
-
-
-def checkpoint_at(path: Any) -> str | None:
-    """The file that `resume` names; None where it names none, or, after a notice, where there is none yet."""
-    if path is None:
-        return None
-    name: str = file_name("resume", path)
-    if not os.path.exists(name):
-        print(f"nnfast: there is no checkpoint at {name} yet; training begins anew", file=sys.stderr)
-        return None
-    return name
-
-
-def _resumed(run: Run, path: Any) -> dict[str, Any] | None:
-    """Put the model where the checkpoint at `path` left it; the record of that training, or None to begin anew."""
-    path = checkpoint_at(path)
-    if path is None:
-        return None
-    from nnfast import checkpoint
-
-    def check(record: dict[str, Any] | None) -> None:
-        if record is None or "run" not in record:
-            raise CheckpointError(
-                f"{path} holds a model but no training to go on with; use nn.load and fit, without resume="
-            )
-        run.check(record["run"], path)
-
-    record: dict[str, Any] = checkpoint.restore(run.model, path, check=check)
-    return record
 
 
 def _loop(session: Session, validation: Validation | None, progress: Progress, interrupts: Interrupts) -> None:

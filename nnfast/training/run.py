@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnfast._warning import warn
-from nnfast.errors import CheckpointError, NonFiniteWarning, StateError
+from nnfast.errors import NonFiniteWarning, StateError
 from nnfast.protocol import Aside, Job, Result
 from nnfast.training.batches import Data, make_job, normalisers, repeated, tally_of
 from nnfast.training.orders import EpochOrders
@@ -23,6 +23,7 @@ from nnfast.training.tally import Tally
 if TYPE_CHECKING:
     from nnfast.model import Model
     from nnfast.optimizers.base import Optimizer
+    from nnfast.storage.records import Record
 
 __all__ = ["ArrayRun", "Pauses", "Run", "Values", "begin_search", "expected_seconds"]
 
@@ -64,6 +65,11 @@ class Run:
     def at_epoch_end(self) -> bool:
         raise NotImplementedError
 
+    @property
+    def batches_begun(self) -> int:
+        """Batches done of an epoch that is not complete."""
+        raise NotImplementedError
+
     def job(self, epoch: int, step: int | None, pauses: Pauses | None = None) -> Values:
         """Run the next job, up to this epoch or this step at most; values of the epochs that it completed, by name."""
         raise NotImplementedError
@@ -89,17 +95,28 @@ class Run:
             "weights": weights,
         }
 
-    def check(self, record: dict[str, Any], path: Any) -> None:
-        """Refuse the record of a run of another kind."""
-        for name in self.signature() | record["signature"]:
-            now, before = self.signature().get(name), record["signature"].get(name)
-            if before != now:
-                raise CheckpointError(f"{path} is of a training with {name} = {before}; here it is {now}")
+    def check(self, record: Record) -> int:
+        """Refuse a record from which this run could not go on; the number of epochs that it has behind it."""
+        record.part("signature").check_alike(self.expected(record))
+        epochs, batches = self._place(record)
+        record.count("first_epoch")
+        record.of("stopped", bool)
+        record.array("sums", np.float64, (batches, self.tally.columns))
+        record.weights("weights", (batches,))
+        return epochs
+
+    def expected(self, record: Record) -> dict[str, Any]:
+        """The signature that this record must have."""
+        return self.signature()
+
+    def _place(self, record: Record) -> tuple[int, int]:
+        """Epochs done, and batches done of the next one, where this record was written down."""
+        raise NotImplementedError
 
     def go_on(self, record: dict[str, Any]) -> None:
-        """Take up the position of a run of the same kind; the model is where that left it."""
+        """Take up a position that was checked; the model is where that run left it."""
         self.steps, self.first_epoch, self.stopped = record["steps"], record["first_epoch"], record["stopped"]
-        self.tally.partial = np.asarray(record["sums"]), np.asarray(record["weights"])
+        self.tally.partial = record["sums"], record["weights"]
         self.optimizer = self.model.optimizer  # which has its state already
         self._count_epochs()
 
@@ -163,6 +180,7 @@ class ArrayRun(Run):
             self._guess = expected_seconds(runner, data.size)
         self._shuffled = shuffle and data.size < data.rows
         self.per_epoch = len(data.starts)
+        self._accumulate = 1
         self._orders = EpochOrders(model.backend, data.rows)
 
     @property
@@ -172,6 +190,14 @@ class ArrayRun(Run):
     @property
     def at_epoch_end(self) -> bool:
         return self.steps % self.per_epoch == 0
+
+    @property
+    def batches_begun(self) -> int:
+        return self.steps % self.per_epoch * self._accumulate
+
+    def _place(self, record: Record) -> tuple[int, int]:
+        epochs, steps = divmod(record.count("steps"), self.per_epoch)
+        return epochs, steps * self._accumulate
 
     def signature(self) -> dict[str, Any]:
         return {"rows": self.data.rows, "batch_size": self.data.size, "shuffle": self._shuffled}

@@ -18,8 +18,11 @@ from nnfast.training.streams import Stream
 
 if TYPE_CHECKING:
     from nnfast.model import Model
+    from nnfast.storage.records import Record
 
 __all__ = ["StreamRun", "evaluate_stream"]
+
+MOST_ROWS = 2**53  # of a batch: float64 counts them
 
 
 class StreamRun(Run):
@@ -45,6 +48,21 @@ class StreamRun(Run):
 
     def signature(self) -> dict[str, Any]:
         return {"steps_per_epoch": self._stream.length, "accumulate": self._accumulate}
+
+    @property
+    def batches_begun(self) -> int:
+        return len(self._rows)
+
+    def _place(self, record: Record) -> tuple[int, int]:
+        rows, length = record.of("rows", list), self._stream.length
+        if not all(type(n) is int and 0 < n <= MOST_ROWS for n in rows):
+            record.refuse("rows", "a list of how many rows each batch had")
+        epochs, batches, steps = record.count("epochs"), len(rows), record.count("steps")
+        taken = record.count("taken") - batches
+        whole = taken >= epochs if length is None else taken == epochs * length and batches <= length
+        if not whole or not steps <= taken + batches <= steps * self._accumulate:
+            record.refuse("taken", f"as many batches as {epochs} epochs, {batches} batches and {steps} steps make")
+        return epochs, batches
 
     def record(self) -> dict[str, Any]:
         return super().record() | {"epochs": self._epochs, "taken": self._taken, "rows": self._rows}

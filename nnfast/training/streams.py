@@ -8,7 +8,7 @@ What can be begun anew (a list, a loader, a function) is, once per epoch. An ite
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from nnfast.errors import DataError, DTypeError, OptionError
@@ -57,8 +57,7 @@ class Stream:
         """Leave out what an earlier training has used of an iterator."""
         if self._once:
             assert self._running is not None
-            for _ in range(batches):
-                next(self._running, None)
+            next(islice(self._running, batches, batches), None)
 
     def _begin(self) -> Iterator[Any]:
         function = callable(self._batches) and not isinstance(self._batches, Iterable)

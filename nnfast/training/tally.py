@@ -29,6 +29,7 @@ class Tally:
         penalized: bool,
     ) -> None:
         self._metrics = {m: [i for i, c in enumerate(columns) if c.partition(".")[0] == m.name] for m in metrics}
+        self.columns = len(columns)  # of the sums
         self._rows = rows  # samples of each batch of an epoch; None where that is known when it is over
         self._penalized = penalized
         self._held: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []  # sums, weights

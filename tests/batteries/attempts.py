@@ -25,6 +25,7 @@ from damaged_files import (
     mutated,
     npy,
     trained_model,
+    write_training,
 )
 
 from nnfast import checkpoint
@@ -32,7 +33,7 @@ from nnfast.storage.file_format import CHECKSUM, NO_CHECKSUM
 
 ANYTHING = object()
 SORTS = ("damaged", "damaged", "forged", "damaged", "headers", "foreign", "damaged", "forged", "headers", "foreign")
-ALL = ("load", "restore", "read_run", "load_weights", "examine")
+ALL = ("load", "restore", "read_run", "load_weights", "examine", "resume")
 NUMBERS = (-1, 0, 1, 2, 7, 8, 2**31, 2**32 - 8, 2**47, 2**62, 2**63, 2**64, 10**39, 10**41)
 DTYPES = ("F64", "F16", "BF16", "F8_E4M3", "I32", "U8", "BOOL", "f32", "", "object", None)
 
@@ -52,10 +53,14 @@ class Attempts:
         self.model = trained_model()
         self.whole = self._written(folder / "model", lambda path: checkpoint.save(self.model, path, run=RUN))
         self.weights = [self._written(folder / f"w{end}", self.model.save_weights) for end in (".npz", ".safetensors")]
+        self.training = self._written(folder / "training", self._train)
         before, parameters = content(self.model), self.model.parameters.tobytes()
         self.as_weights = {"load_weights": parameters, "examine": ANYTHING}
         self.as_whole = self.as_weights | {"load": before, "restore": before, "read_run": repr(RUN)}
         self.foreign = list(_of_others(folder, self.whole, self.model))
+
+    def _train(self, path):
+        self.in_training = content(write_training(path))
 
     def _written(self, path, write):
         write(path)
@@ -64,6 +69,7 @@ class Attempts:
     def good(self):
         """Files that are to be read as they are."""
         yield Attempt("good", self.whole, self.as_whole)
+        yield Attempt("good", self.training, dict.fromkeys(ALL, ANYTHING) | {"resume": self.in_training})
         yield from (Attempt("good", raw, self.as_weights) for raw in self.weights)
         yield from (Attempt("good", raw, self.as_weights) for raw, theirs in self.foreign if theirs)
 
@@ -86,7 +92,7 @@ class Attempts:
     def _forged(self, rng):
         """One value of what it says of itself is changed, and the checksum fits: perhaps it is a file all the same."""
         where = ("header", "model", "run")[rng.integers(0, 3)]
-        return edited(self.whole, where, rng), dict.fromkeys(ALL, ANYTHING)
+        return edited((self.whole, self.training)[rng.integers(0, 2)], where, rng), dict.fromkeys(ALL, ANYTHING)
 
     def _headers(self, rng):
         """No file can have such a header; or one that lies about an array of a file that is sound otherwise."""

@@ -15,7 +15,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from damaged_files import content, untrained_model
+from damaged_files import content, go_on, untrained_model
 
 from batteries.attempts import ANYTHING, Attempts
 from batteries.watching import Watch, noticed
@@ -27,6 +27,7 @@ USES = {  # how a file is read, and what is to be compared then
     "restore": (checkpoint.restore, lambda model, made: content(model)),
     "read_run": (lambda model, path: checkpoint.read_run(path), lambda model, made: repr(made)),
     "load_weights": (checkpoint.load_weights, lambda model, made: model.parameters.tobytes()),
+    "resume": (go_on, lambda model, made: content(model)),
     "examine": (lambda model, path: checkpoint.examine(path), lambda model, made: made[1]),
 }
 

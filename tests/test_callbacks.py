@@ -7,7 +7,7 @@ import pytest
 from small_models import X, Y, classifier, fit, regressor
 
 import nnfast as nn
-from nnfast.errors import NonFiniteWarning, UnknownNameError
+from nnfast.errors import CheckpointError, DTypeError, NonFiniteWarning, OptionError, UnknownNameError
 
 # ---- callbacks ------------------------------------------------------------------------------------------------------
 
@@ -302,3 +302,49 @@ def test_where_one_callback_refuses_those_that_had_begun_are_ended():
         fit(model, callbacks=[Noted(), nn.EarlyStopping("speed"), Noted()])
     assert told == ["begin", "end"]
     fit(model, epochs=1)
+
+
+# ---- what is refused, before anything changes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("callback", "error", "words"),
+    [
+        (lambda path: nn.EarlyStopping("nope"), UnknownNameError, "nope"),
+        (
+            lambda path: nn.ModelCheckpoint(path / "file" / "run.nnfast", every=1000),
+            CheckpointError,
+            "cannot be written",
+        ),
+        (lambda path: nn.ModelCheckpoint(path, every=1000), CheckpointError, "is a folder"),
+        (lambda path: nn.ModelCheckpoint(path / "x.nnfast", 1000, True, monitor="nope"), UnknownNameError, "nope"),
+        (lambda path: nn.LearningRateSchedule(lambda epoch: -1.0), OptionError, "-1"),
+        (lambda path: lambda model, epoch: None, DTypeError, r"f\(model, epoch, logs\)"),
+    ],
+)
+def test_a_callback_that_refuses_leaves_model_and_history_alone(tmp_path, callback, error, words):
+    tmp_path.joinpath("file").write_bytes(b"")
+    model = classifier()
+    fit(model, epochs=3)
+    history, parameters, steps = model.history, model.parameters.copy(), model.optimizer.steps
+    with pytest.raises(error, match=words):
+        fit(model, epochs=2, callbacks=[callback(tmp_path)])
+    assert model.history is history
+    assert model.history.epochs == 3
+    np.testing.assert_array_equal(model.parameters, parameters)
+    assert model.optimizer.steps == steps
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    population = nn.Population(classifier, 2, rng=0)
+    if isinstance(callback(tmp_path), nn.ModelCheckpoint) and error is CheckpointError:
+        with pytest.raises(error, match=words):
+            population.fit(X, Y, epochs=1, verbose=0, callbacks=[callback(tmp_path)])
+        assert population.history.epochs.sum() == 0
+
+
+def test_a_checkpoint_makes_its_folder_and_functions_may_take_what_they_like(tmp_path):
+    seen = []
+    callbacks = [nn.ModelCheckpoint(tmp_path / "a" / "b" / "run.nnfast"), lambda *given: seen.append(given)]
+    callbacks.append(lambda model, epoch=0, logs=None, more=1: None)
+    fit(classifier(), epochs=2, callbacks=callbacks)
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["run.nnfast"]
+    assert len(seen) == 2

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nnfast.storage.records import Record
     from nnfast.training.run import Run
 
-__all__ = ["Callback", "CallbackList", "Logs"]
+__all__ = ["Callback", "CallbackList", "Logs", "check_parameters"]
 
 Logs = dict[str, float]
 
@@ -80,6 +80,18 @@ class _Function(Callback):
         return self._function(model, epoch, logs)
 
 
+def check_parameters(function: Callable[..., Any], expected: str) -> None:
+    """Refuse a function that cannot be called with three arguments: else that would show after an epoch."""
+    import inspect
+
+    try:
+        inspect.signature(function).bind(None, 0, {})
+    except TypeError as error:
+        raise DTypeError(f"the callback {function!r} cannot be called as {expected}: {error}") from None
+    except ValueError:  # one that does not say what it takes
+        return
+
+
 class CallbackList:
     """All callbacks of one `fit`, called when they are due."""
 
@@ -92,6 +104,8 @@ class CallbackList:
                 raise DTypeError(
                     f"a callback is an nn.Callback object or a function f(model, epoch, logs): {c._function!r}"
                 )
+            if isinstance(c, _Function):
+                check_parameters(c._function, "f(model, epoch, logs)")
             integer("callback.every", c.every, 1)
             if c.every_steps is not None:
                 integer("callback.every_steps", c.every_steps, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,13 @@ class ModelCheckpoint(Monitoring):
         self._saved = None
         if self.keep_best:
             super().on_begin(model, epochs, names)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make the folder, and raise CheckpointError if the file cannot be written there."""
+        from nnfast.storage.files import prepare  # with the first training, not with the library
+
+        prepare(os.fspath(self.path))
 
     def on_step(self, model: Model, step: int) -> None:
         self._save(model)
@@ -75,10 +83,5 @@ class ModelCheckpoint(Monitoring):
             self._saved = steps
 
     def _write(self, model: Model, path: Path) -> None:
-        from nnfast.storage.files import MissingFileError  # with the first file, not with the library
-
-        try:
-            model.save(path)
-        except MissingFileError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            model.save(path)
+        path.parent.mkdir(parents=True, exist_ok=True)  # it may have gone meanwhile
+        model.save(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnfast.callbacks.base import Callback
+from nnfast.callbacks.base import Callback, check_parameters
 from nnfast.callbacks.checkpoint import ModelCheckpoint
 from nnfast.callbacks.early_stopping import EarlyStopping
 from nnfast.errors import CheckpointError, DTypeError, OptionError, UnknownNameError
@@ -128,9 +128,12 @@ class Hooks:
                 f"f(population, epoch, logs); {callback!r} was given"
             )
         else:
+            check_parameters(callback, "f(population, epoch, logs)")
             self._functions.append(callback)
 
     def begin(self, members: Members, names: tuple[str, ...], higher: list[str]) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.prepare()
         if self._stopping is not None:
             self.patience = Patience(self._stopping, members, names, higher)
 

@@ -23,7 +23,7 @@ try:
 except ImportError:  # Windows: an open file cannot be removed there, which serves as well
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FileError", "MissingFileError", "as_path", "reading", "replacing"]
+__all__ = ["FileError", "MissingFileError", "as_path", "prepare", "reading", "replacing"]
 
 
 class FileError(CheckpointError, OSError):
@@ -149,6 +149,21 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def prepare(path: str) -> None:
+    """Make the folder that a file will be in, and raise FileError if it cannot be written there."""
+    target = os.path.realpath(path)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _mode_of(target, path)
+        temporary, writer = _create(target, 0o600)
+        writer.close()
+        os.unlink(temporary)
+    except OSError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise _trouble(path, "written", error) from error
 
 
 def _mode_of(target: str, path: str) -> int | None:

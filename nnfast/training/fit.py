@@ -95,6 +95,7 @@ def _begin(session: Session, validation: Validation | None, resumption: Resumpti
     """History and callbacks begin, or take up what the resumption says; where one refuses, the model is as before."""
     run, hooks, epochs = session.run, session.hooks, session.epochs
     model, names = run.model, run.tally.names
+    before = model.history
     if validation is not None:
         names += validation.names
     model.history = History(names, planned=epochs, higher=[m.name for m in model.metrics if m.higher_is_better])
@@ -104,6 +105,7 @@ def _begin(session: Session, validation: Validation | None, resumption: Resumpti
         if resumption is not None:
             _go_on(session, resumption.record)
     except BaseException:
+        model.history = before
         if resumption is not None:
             resumption.before.back()
         raise

@@ -2,6 +2,7 @@
 
 fit             checks everything, then runs jobs until the work is done
 run             where a training stands, and its next job; `accumulation` and `stream_run` are other kinds of run
+resuming        what a file says of a training, and going on from there
 batches         rows on their way into a job; `staged` for those in files, `streams` for those that come one by one
 validating      validation in the midst of a job
 orders          the row orders of epochs

@@ -11,22 +11,14 @@ import pytest
 pytest.importorskip("sklearn")
 
 from sklearn import neural_network as theirs
+from sklearn_data import BOTH, SIGNAL, SMALL, X, Y, answers
 
 from nnfast import errors
 from nnfast.sklearn import MLPClassifier, MLPRegressor, from_sklearn, to_sklearn
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-rng = np.random.default_rng(0)
-X = rng.standard_normal((120, 5))
-SIGNAL = X[:, 0] * X[:, 1] + X[:, 2]
-Y = np.digitize(SIGNAL, [-0.7, 0.7])
-SMALL = {"hidden_layer_sizes": (8,), "max_iter": 15, "random_state": 0, "warm_start": True}
-BOTH = [(MLPClassifier, Y), (MLPRegressor, SIGNAL)]
-
-
-def answers(estimator, rows=X):
-    return estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else estimator.predict(rows)
+WARM = {**SMALL, "warm_start": True}
 
 
 def assert_same(expected, got):
@@ -45,7 +37,7 @@ CHANGES = {
 @pytest.mark.parametrize("after", CHANGES)
 @pytest.mark.parametrize(("kind", "y"), BOTH)
 def test_another_activation_counts_as_in_scikit_learn(kind, y, after):
-    pair = [module(**SMALL).fit(X, y) for module in (getattr(theirs, kind.__name__), kind)]
+    pair = [module(**WARM).fit(X, y) for module in (getattr(theirs, kind.__name__), kind)]
     for estimator in pair:
         CHANGES[after](estimator.set_params(activation="tanh"), y)
     assert_same(*pair)
@@ -53,7 +45,7 @@ def test_another_activation_counts_as_in_scikit_learn(kind, y, after):
 
 
 def test_another_activation_counts_for_one_row_at_a_time():
-    fitted = MLPClassifier(**SMALL).fit(X, Y)
+    fitted = MLPClassifier(**WARM).fit(X, Y)
     before = [answers(fitted, X[:1]) for _ in range(3)]  # the last by the short way
     fitted.set_params(activation="logistic")
     expected = to_sklearn(fitted).predict_proba(X[:1])
@@ -65,7 +57,7 @@ def test_another_activation_counts_for_one_row_at_a_time():
 
 
 def test_an_activation_that_there_is_not_is_refused_and_nothing_is_lost():
-    fitted, twin = (MLPClassifier(**SMALL).fit(X, Y) for _ in range(2))
+    fitted, twin = (MLPClassifier(**WARM).fit(X, Y) for _ in range(2))
     fitted.set_params(activation="gelu")
     for rows in (X, X[:1]):
         with pytest.raises(errors.UnknownNameError, match="activation 'gelu'"):
@@ -80,7 +72,7 @@ def test_an_activation_that_there_is_not_is_refused_and_nothing_is_lost():
 
 
 def test_copies_in_between_go_on_with_the_moments():
-    fitted = MLPRegressor(**SMALL).fit(X, SIGNAL).set_params(activation="tanh")
+    fitted = MLPRegressor(**WARM).fit(X, SIGNAL).set_params(activation="tanh")
     copies = [pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)]
     for one in (fitted, *copies):
         one.predict(X)
@@ -91,7 +83,7 @@ def test_copies_in_between_go_on_with_the_moments():
 
 
 def test_dropout_begins_and_ends_with_its_argument():
-    plain = MLPClassifier(**SMALL).fit(X, Y)
+    plain = MLPClassifier(**WARM).fit(X, Y)
     begun, again = (copy.deepcopy(plain).set_params(dropout=0.5) for _ in range(2))
     np.testing.assert_array_equal(answers(begun), answers(plain))
     again.fit(X, Y)
@@ -110,14 +102,14 @@ def test_dropout_that_begins_late_is_drawn_by_random_state(how):
         late.predict(X)
         return getattr(late, how)(X, Y).loss_curve_
 
-    scikit = theirs.MLPClassifier(**SMALL).fit(X, Y)
+    scikit = theirs.MLPClassifier(**WARM).fit(X, Y)
     assert losses(1) == losses(1) != losses(2)
 
 
 @pytest.mark.parametrize("how", ["predict", "fit", "partial_fit"])
 def test_another_backend_goes_on(how):
     pytest.importorskip("numba")
-    fitted, twin = (MLPClassifier(**SMALL, backend="numba").fit(X, Y) for _ in range(2))
+    fitted, twin = (MLPClassifier(**WARM, backend="numba").fit(X, Y) for _ in range(2))
     fitted.set_params(backend="numpy")
     for one in (fitted, twin):
         one.predict(X) if how == "predict" else getattr(one, how)(X, Y)

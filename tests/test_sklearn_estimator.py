@@ -20,22 +20,12 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn_data import BOTH, SIGNAL, SMALL, X, Y, answers
 from sweeps import threads_of_a_fit
 
 from nnfast.sklearn import MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-rng = np.random.default_rng(0)
-X = rng.standard_normal((120, 5))
-SIGNAL = X[:, 0] * X[:, 1] + X[:, 2]
-Y = np.digitize(SIGNAL, [-0.7, 0.7])
-SMALL = {"hidden_layer_sizes": (8,), "max_iter": 15, "random_state": 0}
-BOTH = [(MLPClassifier, Y), (MLPRegressor, SIGNAL)]
-
-
-def answers(estimator, rows=X):
-    return estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else estimator.predict(rows)
 
 
 CHECKS = [pair for kind, _ in BOTH for pair in estimator_checks_generator(kind(max_iter=100))]

@@ -13,22 +13,12 @@ pytest.importorskip("sklearn")
 from sklearn import neural_network as theirs
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
+from sklearn_data import BOTH, SIGNAL, SMALL, X, Y, answers
 
 from nnfast import errors
 from nnfast.sklearn import MLPClassifier, MLPRegressor, classifier, from_sklearn, network, to_sklearn
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-rng = np.random.default_rng(0)
-X = rng.standard_normal((120, 5))
-SIGNAL = X[:, 0] * X[:, 1] + X[:, 2]
-Y = np.digitize(SIGNAL, [-0.7, 0.7])
-SMALL = {"hidden_layer_sizes": (8,), "max_iter": 15, "random_state": 0}
-BOTH = [(MLPClassifier, Y), (MLPRegressor, SIGNAL)]
-
-
-def answers(estimator, rows=X):
-    return estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else estimator.predict(rows)
 
 
 # ---- networks that are alike ----------------------------------------------------------------------------------------

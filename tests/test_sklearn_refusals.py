@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("sklearn")
 
 from sklearn.exceptions import UndefinedMetricWarning
+from sklearn_data import SIGNAL, SMALL, X, Y, answers
 
 from nnfast import errors
 from nnfast.sklearn import MLPClassifier, MLPRegressor
@@ -17,16 +18,7 @@ from nnfast.sklearn.base import BaseMLP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-rng = np.random.default_rng(0)
-X = rng.standard_normal((120, 5))
-SIGNAL = X[:, 0] * X[:, 1] + X[:, 2]
-Y = np.digitize(SIGNAL, [-0.7, 0.7])
 LABELS = np.stack([SIGNAL > 0, SIGNAL > 1, X[:, 3] > 0], axis=1).astype(int)
-SMALL = {"hidden_layer_sizes": (8,), "max_iter": 15, "random_state": 0}
-
-
-def answers(estimator, rows=X):
-    return estimator.predict_proba(rows) if hasattr(estimator, "predict_proba") else estimator.predict(rows)
 
 
 BAD = [

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import os
 import sys
 import threading
@@ -38,7 +39,17 @@ from . import cache_files, helpers, settings
 from .modes import COMPILED
 
 __all__ = [
-    *("Compiled", "Statistics", "clear", "compile_cfunc", "folder", "is_compilers", "is_kept", "locks_within"),
+    *(
+        "Compiled",
+        "Statistics",
+        "builder",
+        "clear",
+        "compile_cfunc",
+        "folder",
+        "is_compilers",
+        "is_kept",
+        "locks_within",
+    ),
     *("on_first_compile", "statistics"),
 ]
 
@@ -140,6 +151,11 @@ def compile_cfunc(
     if unsaid:  # one warning, also where a file can be neither read nor written anew
         warnings.warn(f"nnfast: {'; '.join(unsaid)}", RuntimeWarning, stacklevel=2)
     return compiled
+
+
+def builder(module: str, name: str = "build") -> Callable[[], Callable[..., Any]]:
+    """A `build` that lies in a module of this folder, which imports Numba: it is imported when something is built."""
+    return lambda: getattr(importlib.import_module(f".{module}", __package__), name)()
 
 
 def _in_turn(

@@ -113,26 +113,14 @@ class Boxes:
 
 @functools.cache
 def _lead() -> Any:
-    return _function("lead", _build_lead)
+    return _function("lead", cache.builder("handover_loops", "build_lead"))
 
 
 @functools.cache
 def _serve() -> Any:
-    return _function("serve", _build_serve)
+    return _function("serve", cache.builder("handover_loops", "build_serve"))
 
 
 def _function(name: str, build: Callable[[], Callable[..., None]]) -> Any:
     address = cache.compile_cfunc(name, build, SIGNATURE, OPTIONS).address
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
-
-
-def _build_lead() -> Any:
-    from .handover_loops import build_lead
-
-    return build_lead()
-
-
-def _build_serve() -> Any:
-    from .handover_loops import build_serve
-
-    return build_serve()

@@ -25,11 +25,11 @@ HELPERS, RUNTIME = "numba._helperlib", "numba.core.runtime._nrt_python"
 
 def provide(symbols: Iterable[str]) -> None:
     """See to it that LLVM knows these, if anybody does."""
-    known = _system() | _helpers()
     missing = False
     for symbol in symbols:
-        if symbol in known:
-            llvm.add_symbol(symbol, known[symbol])
+        address = _system().get(symbol) or _helpers().get(symbol)
+        if address:
+            llvm.add_symbol(symbol, address)
         elif not llvm.address_of_symbol(symbol):
             missing = True
     if missing:

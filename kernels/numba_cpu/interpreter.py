@@ -120,10 +120,4 @@ def _interpreter(*, keep_gil: bool = False) -> Any:
 
 @functools.cache
 def _compiled() -> Any:
-    return cache.compile_cfunc(KEY, _build, SIGNATURE, OPTIONS)
-
-
-def _build() -> Any:
-    from .interpreter_loop import build
-
-    return build()
+    return cache.compile_cfunc(KEY, cache.builder("interpreter_loop"), SIGNATURE, OPTIONS)

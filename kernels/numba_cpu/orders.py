@@ -76,10 +76,4 @@ def _is_numpys() -> bool:
 
 @functools.cache
 def _compiled() -> Any:
-    return cache.compile_cfunc("row orders", _build, SIGNATURE, OPTIONS)
-
-
-def _build() -> Any:
-    from .orders_loop import build
-
-    return build()
+    return cache.compile_cfunc("row orders", cache.builder("orders_loop"), SIGNATURE, OPTIONS)

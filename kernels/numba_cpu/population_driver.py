@@ -73,10 +73,4 @@ def prepare() -> None:
 @functools.cache
 def _compiled() -> Any:
     interpreter_address()
-    return cache.compile_cfunc("population", _build, SIGNATURE, OPTIONS)
-
-
-def _build() -> Any:
-    from .population_loop import build
-
-    return build()
+    return cache.compile_cfunc("population", cache.builder("population_loop"), SIGNATURE, OPTIONS)

@@ -27,24 +27,22 @@ def is_loaded() -> bool:
 
 
 def version() -> str:
-    if not is_loaded():
-        known = _known()
-        if known is not None:
-            return known[0]
-    import numba
-
-    return str(numba.__version__)
+    return _numba()[0]
 
 
 def config() -> Any:
     """Numba's `config`: the one in use, whose switches a program may set, or what it will be."""
-    if not is_loaded():
-        known = _known()
-        if known is not None:
-            return known[1]
+    return _numba()[1]
+
+
+def _numba() -> tuple[str, Any]:
+    """Version and `config`: of the Numba that is imported, else from its files."""
+    known = None if is_loaded() else _known()
+    if known is not None:
+        return known
     import numba
 
-    return numba.config
+    return str(numba.__version__), numba.config
 
 
 def alone(name: str) -> Any:

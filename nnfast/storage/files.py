@@ -46,13 +46,19 @@ def as_path(path: Any) -> str:
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[BinaryIO]:
     """A regular file to read from; a folder, a pipe or a device is refused without waiting for it. Raises FileError."""
+    with _telling(path, "read"), _opened(path) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _telling(path: str, done: str) -> Iterator[None]:
+    """What the system refuses within, as a FileError."""
     try:
-        with _opened(path) as file:
-            yield file
+        yield
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
-        raise _trouble(path, "read", error) from error
+        raise _trouble(path, done, error) from error
 
 
 def _opened(path: str) -> BinaryIO:
@@ -154,16 +160,12 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 def prepare(path: str) -> None:
     """Make the folder that a file will be in, and raise FileError if it cannot be written there."""
     target = os.path.realpath(path)
-    try:
+    with _telling(path, "written"):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         _mode_of(target, path)
         temporary, writer = _create(target, 0o600)
         writer.close()
         os.unlink(temporary)
-    except OSError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise _trouble(path, "written", error) from error
 
 
 def _mode_of(target: str, path: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import shutil
 import signal
 import sys
@@ -52,6 +53,21 @@ def stand_in() -> Any:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Seeded by the test's name: a new test changes no other's data."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(autouse=True)
+def _chance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever draws its own seed, or from NumPy's global stream, draws the same in every run of a test."""
+    fresh, seeds, before = np.random.default_rng, itertools.count(), np.random.get_state()
+    name = zlib.crc32(request.node.name.encode())
+
+    def default_rng(seed: Any = None) -> np.random.Generator:
+        return fresh([name, next(seeds)] if seed is None else seed)
+
+    monkeypatch.setattr(np.random, "default_rng", default_rng)
+    np.random.seed(name)
+    yield
+    np.random.set_state(before)
 
 
 @pytest.fixture(params=["float32", "float64"])

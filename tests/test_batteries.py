@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from batteries import NAMES, figures_of
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("NNFAST_BATTERIES" not in os.environ, reason="takes many minutes; NNFAST_BATTERIES=1 runs them")
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_breaks(name):
     figures = list(figures_of(name, thorough=False))

@@ -1,4 +1,4 @@
-"""What `import nnfast` loads, does and costs, each seen from a fresh process."""
+"""What `import nnfast` loads and does, each seen from a fresh process."""
 
 from __future__ import annotations
 
@@ -29,15 +29,6 @@ HEAVY = {
     *("subprocess", "tempfile", "zipfile", "numpy.random", "nnfast.cli", "nnfast.commands", "nnfast.compat"),
     *("nnfast.examples", "nnfast.kernels", "nnfast.testing", "kernels"),
 }
-
-COSTS = """
-import json, time
-start = time.perf_counter()
-import numpy
-middle = time.perf_counter()
-import nnfast{names}
-print(json.dumps([middle - start, time.perf_counter() - middle]))
-"""
 
 EFFECTS = """
 import os, random, signal, sys, threading, warnings
@@ -76,8 +67,10 @@ EVERY_NAME = "; [getattr(nnfast, name) for name in nnfast.__all__]"
 
 @pytest.mark.parametrize("extra", ["", EVERY_NAME])
 def test_importing_loads_nothing_heavy(extra, python):
+    """What it costs in seconds is the benchmark's to say; beyond NumPy it is one module; names load theirs."""
     loaded = set(json.loads(python(LOADED.format(extra=extra))))
     assert "nnfast" in loaded
+    assert extra or loaded == {"nnfast"}
     assert {name for name in loaded if any(name == heavy or name.startswith(f"{heavy}.") for heavy in HEAVY)} == set()
 
 
@@ -104,27 +97,3 @@ def test_importing_the_command_line_stays_light(python):
 
 def test_importing_prints_nothing_and_changes_nothing(python):
     assert python(EFFECTS) == ""
-
-
-@pytest.mark.parametrize(
-    ("bytecode", "names", "limit"),
-    [(True, "", 1.25), (False, "", 1.25), (True, EVERY_NAME, 2.0)],
-    ids=["with bytecode", "without bytecode", "with every name used"],
-)
-def test_importing_costs_at_most_a_quarter_of_numpy(capsys, python, bytecode, names, limit):
-    """The goal is on the best of several runs, and there are more of them on a busy machine."""
-    if not bytecode:
-        python = functools.partial(run, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-    code = COSTS.format(names=names)
-    python(code)  # compiles
-    numpy, own = [], []
-    for _ in range(40):
-        first, second = json.loads(python(code))
-        numpy.append(first)
-        own.append(second)
-        ratio = 1 + min(own) / min(numpy)
-        if len(own) >= 5 and ratio <= limit:
-            break
-    with capsys.disabled():
-        print(f"\n`import nnfast`{names and ' and every name'}: {ratio:.3f} times `import numpy`")
-    assert ratio <= limit

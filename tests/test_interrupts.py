@@ -37,7 +37,7 @@ def test_ctrl_c_loses_nothing(backend, batch_size):
     """The history is that of an undisturbed training of as many epochs, and so are the weights."""
     model = classifier(backend=backend)
     fit(classifier(backend=backend), epochs=1, batch_size=batch_size)  # what is compiled or loaded is so now
-    press_later(0.3)
+    press_later(1.0)
     with pytest.raises(KeyboardInterrupt):
         fit(model, epochs=10_000_000, batch_size=batch_size)
     done = model.history.epochs
@@ -75,7 +75,7 @@ def test_a_second_one_does_not_wait():
         def compute(self, x, training):
             press()
             press()
-            time.sleep(30)
+            time.sleep(120)
             return x
 
         def gradient(self, dy):
@@ -85,7 +85,7 @@ def test_a_second_one_does_not_wait():
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fit(model, epochs=1)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
 
 
 def test_a_handler_of_the_program_stays_in_charge():
@@ -141,6 +141,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {tests!r})
 from small_models import classifier, fit
 model = classifier(backend={backend!r})
+fit(model, epochs=1)  # compiles
 print("ready", flush=True)
 try:
     fit(model, epochs=100_000_000, verbose=1)

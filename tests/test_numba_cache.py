@@ -731,7 +731,7 @@ def test_a_process_that_dies_gives_up_its_turn(place):
     os.waitpid(child, 0)
     begin = time.monotonic()
     with files.only_one(place, name):
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < files.PATIENCE / 4
 
 
 @posix
@@ -749,8 +749,10 @@ def test_nobody_waits_for_ever(place, monkeypatch):
     monkeypatch.setattr(files, "PATIENCE", 0.2)
     begin = time.monotonic()
     with files.only_one(place, name):
-        assert 0.2 <= time.monotonic() - begin < 2
+        assert time.monotonic() - begin >= 0.2
+    monkeypatch.undo()
+    begin = time.monotonic()
     with files.only_one(place, "1" * 64):
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < files.PATIENCE / 4
     os.write(over[1], b"1")
     os.waitpid(child, 0)

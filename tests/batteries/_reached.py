@@ -54,7 +54,7 @@ EXCEPTIONS = {
     r"from_(torch|keras|onnx)\(.*|Model\.to_(c|onnx|torch)\(.*": "tests/test_exchange_*.py try their arguments",
     r".*(save|load)_weights\((layout|modules)\)": "tests/test_exchange_names.py tries them",
     r"Standardize(\(n_inputs\)|\.(fit|mean|std|trainable)\(.*)": "tests/test_standardize.py tries its arguments",
-    r".*\.(on_begin|on_epoch|on_step|on_end|state|restore)\(.*": "what a callback is called with by fit",
+    r".*\.(on_begin|on_epoch|on_step|on_end|state|check_state|restore)\(.*": "what a callback is called with by fit",
     r"CallbackList.*|Monitoring.*": "behind the callbacks: made by fit, or by callbacks that have their own trials",
     r"(Callback|Optimizer|GradientOptimizer)\(.*": "a base class; its arguments are those of the classes made of it",
     r".*\.(lower|lower_update|structure|n_outputs_for|initial_values|drawn|compute|gradient)\(.*": "told to us",

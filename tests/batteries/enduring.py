@@ -20,7 +20,7 @@ from small_models import X, Y, classifier
 import nnfast as nn
 from batteries.measuring import objects, open_files, resident, threads, trim
 
-WARM_UP = 0.5  # of the steps, before anything is measured: pools of memory grow at first
+WARM_UP, FEWEST = 0.5, 2_000  # of the steps, and at least, before anything is measured: pools of memory grow at first
 LEAKING = 1_000  # steps; each hundredth opens a file
 # Times that a model is saved and loaded at most, which takes as long as hundreds of steps. A thing that each leaves
 # behind, however small, is found after far fewer.
@@ -87,7 +87,7 @@ def held():
 def grown(activity, backend, steps, folder):
     """What is held more after these steps, by kind."""
     each, step = activity(classifier(backend=backend), folder)
-    for _ in range(int(steps * WARM_UP) // each):
+    for _ in range(max(int(steps * WARM_UP), FEWEST) // each):
         step()
     held()  # which holds something itself at first
     before = held()

@@ -1,4 +1,4 @@
-"""Calls that are watched: what they ask of the interpreter, how long they take, how much memory.
+"""Calls that are watched: what they ask of the interpreter, how much time of a processor they take, how much memory.
 
 An audit hook cannot be taken off again: a watch stays until the process ends.
 """
@@ -50,7 +50,7 @@ class Watch:
         """What came of it, the exception that it ended in or None, and what was seen."""
         forget_peak()
         before, made, failed, events = peak(), None, None, []
-        begin = time.perf_counter()
+        begin = time.process_time()
         self._events = events
         try:
             made = use()
@@ -58,7 +58,7 @@ class Watch:
             failed = error
         finally:
             self._events = None
-        return made, failed, Seen(events, time.perf_counter() - begin, peak() - before)
+        return made, failed, Seen(events, time.process_time() - begin, peak() - before)
 
     def _hook(self, event, arguments):
         events = self._events
@@ -85,6 +85,11 @@ def noticed(watch, path):
         with np.load(path) as bomb:
             return bomb["a"].nbytes
 
+    def work():
+        end = time.process_time() + 1.05 * SECONDS
+        while time.process_time() < end:
+            pass
+
     def bring():
         import colorsys  # which nobody else needs
 
@@ -98,7 +103,7 @@ def noticed(watch, path):
         "did os.system": lambda: os.system("exit 0"),
         "did open": lambda: path.write_bytes(raw),
         "MiB of memory": unpack,
-        "took 2.": lambda: time.sleep(1.05 * SECONDS),
+        "took 2.": work,
     }
     seen = {words: watch(use)[2].complaints(len(raw)) for words, use in careless.items()}
     return {words: any(words in said for said in complaints) for words, complaints in seen.items()}

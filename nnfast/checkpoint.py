@@ -100,9 +100,8 @@ def built(stored: Stored, backend: Backend, wanted: np.dtype[Any] | None, given:
         raise
     except NnfastError as error:
         raise CheckpointError(f"{name}: its parts make no model: {error}") from error
-    model._key, model._epochs = said["key"], said["epochs"]
-    for layer in layers:
-        layer._key = said["key"]
+    model._take_key(said["key"])
+    model._epochs = said["epochs"]
     if optimizer is not None:
         optimizer.steps = said["optimizer"]["steps"]
     check_state(stored, model)

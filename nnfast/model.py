@@ -72,9 +72,7 @@ class Model:
         self._backend = get_backend(backend)
         source = as_rng(rng)
         self._layout, self._buffers = assemble(self, self._layers, source)
-        self._key = draw_key(source)
-        for layer in self._layers:
-            layer._key = self._key
+        self._take_key(draw_key(source))
         self._epochs = 0  # epochs begun over the model's life: the number of the next shuffle
         self._session: training.Session | None = None  # while it is being fitted
         self.history = History()  # of the last fit, also of one that ended in an error
@@ -376,6 +374,12 @@ class Model:
 
     def _main_mode(self) -> str:
         return "train" if self.loss is not None and self._optimizer is not None else "predict"
+
+    def _take_key(self, key: int) -> None:
+        """The key of its shuffling, and of the dropout of its layers."""
+        self._key = key
+        for layer in self._layers:
+            layer._key = key
 
     def _update_by_hand(self, layers: list[Layer]) -> None:
         """One optimizer step from the gradients that the layers hold."""

@@ -34,9 +34,8 @@ def twin_of(model: Model, backend: Any, dtype: Any) -> Model:
         moved = repack(to_numpy(slot), *layouts, twin.dtype)
         twin._buffers.slots[name] = realigned(moved, twin.backend)
     twin._buffers.state = twin.backend.asarray(np.array(to_numpy(model._buffers.state)))
-    twin._key, twin._epochs = model._key, model._epochs
-    for layer in twin.layers:
-        layer._key = model._key
+    twin._take_key(model._key)
+    twin._epochs = model._epochs
     if optimizer is not None and model.optimizer is not None:
         optimizer.steps = model.optimizer.steps
     return twin

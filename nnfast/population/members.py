@@ -104,9 +104,8 @@ class Members:
         for name in self.buffers.slots:
             made._buffers.slots[name] = pattern.backend.zeros(pattern._layout.size, pattern.dtype)
         self.take(k, made._buffers)
-        made._key, made._epochs = int(self.keys[k]), int(self.epochs[k])
-        for layer in layers:
-            layer._key = made._key
+        made._take_key(int(self.keys[k]))
+        made._epochs = int(self.epochs[k])
         if optimizer is not None:
             optimizer.steps = int(self.steps[k])
         return made

@@ -148,8 +148,8 @@ class Restoring:
             setattr(part, name, value)
         for layer, said in zip(model.layers, stored.model["layers"], strict=True):
             layer._training_forwards = said["forwards"]
-            layer._key = stored.model["key"]
-        model._key, model._epochs = stored.model["key"], stored.model["epochs"]
+        model._take_key(stored.model["key"])
+        model._epochs = stored.model["epochs"]
         if model.optimizer is not None:
             model.optimizer.steps = stored.model["optimizer"]["steps"]
         fill(model, stored)

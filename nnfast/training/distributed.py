@@ -253,8 +253,7 @@ def _take_over(ranks: Ranks, model: Model) -> None:
     counters = np.array([model.optimizer.steps, model._epochs], np.int64)
     ranks.spread(counters)
     model.optimizer.steps, model._epochs = map(int, counters)
-    for layer in model.layers:
-        layer._key = model._key
+    model._take_key(model._key)  # of rank 0 since `prepare_ranks`
 
 
 def resumed_on_all_ranks(ranks: Ranks, session: Session, path: Any) -> Resumption | None:

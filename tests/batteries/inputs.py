@@ -137,7 +137,8 @@ def _right(target: Target, world: World, number: int) -> list[str]:
     draw = drawn(target, world, np.random.default_rng([SEED, number]))
     silent = io.StringIO()
     try:
-        with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+        with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that two epochs are few
             target.function(world, **_with_some_left_out(target, draw))
     except Exception as error:
         return [f"{target.name} on {world.backend}, a right call: {type(error).__name__}: {error}"]

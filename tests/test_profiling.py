@@ -136,7 +136,8 @@ def test_the_slow_part_has_the_largest_share(backend):
     assert model.layers[1].calls == []  # it slept on the copy
 
 
-def test_times_tell_work_apart(backend):
+@pytest.mark.parametrize("threads", [1], indirect=True)  # two wait for each other, on a busy machine above all
+def test_times_tell_work_apart(backend, threads):
     """An op with a hundred times the work of another takes longer."""
     layers = [nn.Dense(256, 512), nn.Tanh(), nn.Dense(512, 2)]
     model = nn.Model(layers, loss=nn.SoftmaxCrossEntropy(), optimizer=nn.SGD(0.1), backend=backend, rng=0)

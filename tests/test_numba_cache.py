@@ -97,6 +97,23 @@ def never():
 # --- hits ---
 
 
+@posix
+def test_a_file_that_nobody_may_look_at_is_none(place, monkeypatch):
+    """As in a folder whose mode forbids it: what is asked before Numba is imported must not end in an error."""
+    assert not cache.is_kept("add 1.0", SIGNATURE, OPTIONS)
+    make()
+    assert cache.is_kept("add 1.0", SIGNATURE, OPTIONS)
+    real = os.stat
+
+    def stat(path, *more, **options):
+        if str(path).endswith(".nnf"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *more, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert not cache.is_kept("add 1.0", SIGNATURE, OPTIONS)
+
+
 def test_found_again(place):
     first = make()
     assert (first.from_disk, answer(first)) == (False, 2.0)

@@ -180,7 +180,9 @@ def _in_turn(
 def is_kept(key: str, signature: str, options: Mapping[str, Any]) -> bool:
     """Whether the disk has this function: then the Numba that is installed has worked here before."""
     place = folder()
-    return place is not None and (place / (_name(key, signature, options) + cache_files.SUFFIX)).exists()
+    if place is None:
+        return False
+    return os.path.exists(place / (_name(key, signature, options) + cache_files.SUFFIX))  # False where none may look
 
 
 def is_compilers(error: Exception) -> bool:

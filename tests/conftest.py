@@ -56,7 +56,7 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 
 @pytest.fixture(autouse=True)
-def _chance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _chance(request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever draws its own seed, or from NumPy's global stream, draws the same in every run of a test."""
     fresh, seeds, before = np.random.default_rng, itertools.count(), np.random.get_state()
     name = zlib.crc32(request.node.name.encode())
@@ -64,9 +64,10 @@ def _chance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     def default_rng(seed: Any = None) -> np.random.Generator:
         return fresh([name, next(seeds)] if seed is None else seed)
 
-    monkeypatch.setattr(np.random, "default_rng", default_rng)
-    np.random.seed(name)
-    yield
+    with pytest.MonkeyPatch.context() as patch:  # of its own: a test may undo what it has changed itself
+        patch.setattr(np.random, "default_rng", default_rng)
+        np.random.seed(name)
+        yield
     np.random.set_state(before)
 
 

@@ -763,11 +763,11 @@ def test_nobody_waits_for_ever(place, monkeypatch):
             os.read(over[0], 1)
         os._exit(0)
     os.read(begun[0], 1)
-    monkeypatch.setattr(files, "PATIENCE", 0.2)
-    begin = time.monotonic()
-    with files.only_one(place, name):
-        assert time.monotonic() - begin >= 0.2
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "PATIENCE", 0.2)
+        begin = time.monotonic()
+        with files.only_one(place, name):
+            assert time.monotonic() - begin >= 0.2
     begin = time.monotonic()
     with files.only_one(place, "1" * 64):
         assert time.monotonic() - begin < files.PATIENCE / 4

@@ -249,5 +249,5 @@ def test_bad_settings():
 def test_killed_again_and_again_it_ends_with_the_same_bits(backend, tmp_path):
     kills = 4
     killed, model, whole = trained_in_spite_of(kills, tmp_path / "run.nnfast", backend.name)
-    assert killed > 0
+    assert killed > kills // 2
     same(whole, model)
